@@ -1,0 +1,1 @@
+"""RobustKit: how robust is this model, really?"""

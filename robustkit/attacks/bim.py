@@ -1,0 +1,60 @@
+"""The basic iterative method (I-FGSM)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from robustkit.attacks.climb import climb
+from robustkit.attacks.losses import named
+from robustkit.contracts import Threat
+from robustkit.params import check, param
+
+
+@dataclass(frozen=True, kw_only=True)
+class BIM:
+    """The basic iterative method (Kurakin et al. 2017, https://arxiv.org/abs/1607.02533).
+
+    x ← Π(x + step_size · sign(∇ cross-entropy)) from the clean input; for l2 and l1 the normalised step of
+    that norm. Departs from the paper: the best iterate is returned, and what has fallen is left alone.
+
+    Fields:
+        steps: gradient evaluations.
+        step_size: length of a step in input units. None: 2.5 · eps / steps.
+        targeted: y are classes to reach (the paper takes the least likely one), not labels to leave.
+
+    Shapes: x (N, C, H, W) float in [0, 1]; y (N,) int64; returns like x.
+    Cost: at most `steps` forward and backward passes and one forward pass a sample.
+    """
+
+    steps: int = param(10, "gradient evaluations", low=1)
+    step_size: float | None = param(None, "length of a step; none: 2.5 eps / steps", unit="input units", low=0)
+    targeted: bool = param(False, "y are classes to reach")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        return self._search(model, x, y, threat, x, self.steps, 1.0)
+
+    def polish(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        """A tenth of the steps, a quarter as long, from where the search ended."""
+        return self._search(model, x, y, threat, x_adv, max(1, self.steps // 10), 0.25)
+
+    def _search(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, start: Tensor, steps: int, stride: float
+    ) -> Tensor:
+        step_size = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
+        found, _ = climb(
+            model,
+            x,
+            y,
+            threat,
+            start,
+            steps=steps,
+            step_size=step_size * stride,
+            loss=named("cross_entropy", self.targeted),
+            targeted=self.targeted,
+        )
+        return found

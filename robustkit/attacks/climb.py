@@ -1,0 +1,86 @@
+"""The loop that all iterated gradient attacks share: step, project, keep the best, drop what has fallen."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.attacks.gradient import input_gradient
+from robustkit.attacks.losses import Loss, reached
+from robustkit.contracts import Threat
+from robustkit.norms import flat, per_sample, project, steepest
+
+_COMPACT_BELOW = 7 / 8
+"""Share of the batch still active at which it is compacted. Not at every fall: each new batch shape costs
+the convolution library a set-up, and eighths keep the number of shapes small."""
+
+
+def climb(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    start: Tensor,
+    *,
+    steps: int,
+    step_size: float,
+    loss: Loss,
+    targeted: bool = False,
+    decay: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Maximise `loss` from `start` by projected steepest ascent.
+
+    The pass that gives the gradient at an iterate also tells whether it is adversarial, so judging costs
+    nothing but one forward pass at the very end. What has fallen is kept and leaves the batch.
+
+    Args:
+        model: as the host gives it; x, y, threat: as for an attack.
+        start: (N, ...) first iterate, inside ball and box.
+        steps: gradient evaluations at most.
+        step_size: length of a step in the norm of `threat`.
+        loss: (logits, y) → (N,), to be maximised.
+        targeted: whether reaching y, rather than leaving it, ends the search.
+        decay: of a momentum over gradients normalised by their mean absolute value; 0 is none.
+
+    Returns:
+        The adversarial iterate, or the one of highest loss, (N, ...); and the losses there, (N,), +inf
+        where it was adversarial.
+    """
+    best = start.clone()
+    best_value = torch.full((x.shape[0],), -torch.inf, dtype=x.dtype, device=x.device)
+    index = torch.arange(x.shape[0], device=x.device)  # position of each active row in the whole batch
+    current, origin, label = start, x, y
+    standing = torch.ones_like(index, dtype=torch.bool)
+    momentum = torch.zeros_like(start) if decay else None
+    for step in range(steps + 1):
+        if not len(index):
+            break
+        if step < steps:
+            gradient, values, logits = input_gradient(model, current, label, loss)
+        else:
+            with torch.no_grad():
+                logits = model(current)
+                values = loss(logits, label)
+        values = values.to(best_value.dtype).masked_fill(reached(logits, label, targeted), torch.inf)
+        better = standing & (values > best_value[index])
+        best[index[better]] = current[better]
+        best_value[index[better]] = values[better]
+        standing &= ~values.isposinf()
+        if step == steps:
+            break
+        if momentum is not None:
+            scale = flat(gradient).abs().mean(dim=1).clamp_min(1e-20)
+            momentum = decay * momentum + gradient / per_sample(scale, gradient)
+            gradient = momentum
+        current = current + step_size * steepest(gradient, threat.norm, current)
+        current = project(current, origin, threat)
+        if standing.sum() <= _COMPACT_BELOW * len(index):
+            index, current, origin, label = (
+                index[standing],
+                current[standing],
+                origin[standing],
+                label[standing],
+            )
+            momentum = momentum[standing] if momentum is not None else None
+            standing = standing[standing]
+    return best, best_value

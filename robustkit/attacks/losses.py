@@ -1,0 +1,58 @@
+"""Per-sample losses that attacks maximise, (N, K) logits and (N,) classes → (N,)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustkit.params import UsageError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+LossName = Literal["cross_entropy", "margin", "dlr"]
+LOSSES: tuple[LossName, ...] = get_args(LossName)
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """−log softmax(logits)[y]."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Largest other logit minus the logit of y (Carlini & Wagner 2017, https://arxiv.org/abs/1608.04644).
+
+    Positive exactly where the prediction is not y.
+    """
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    others = logits.scatter(1, y[:, None], float("-inf"))
+    return others.amax(dim=1) - own
+
+
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio (Croce & Hein 2020, https://arxiv.org/abs/2003.01690).
+
+    The margin divided by the difference of the largest and the third largest logit, so that neither shift
+    nor scale of the logits matters.
+
+    Raises:
+        UsageError: fewer than 3 classes.
+    """
+    if logits.shape[1] < 3:
+        raise UsageError(f"loss=dlr needs at least 3 classes, the model has {logits.shape[1]}; use loss=margin")
+    ordered = logits.topk(3, dim=1).values
+    return margin(logits, y) / (ordered[:, 0] - ordered[:, 2]).clamp_min(1e-12)
+
+
+def named(name: LossName, targeted: bool) -> Loss:
+    """The loss to *maximise*: away from y, or towards y where the attack is targeted."""
+    loss: Loss = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}[name]
+    return (lambda logits, y: -loss(logits, y)) if targeted else loss
+
+
+def reached(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
+    """(N,) bool: whether the attack has what it wants."""
+    hit = logits.argmax(dim=1) == y
+    return hit if targeted else torch.logical_not(hit)

@@ -1,0 +1,157 @@
+"""The built-in plugin: a table of what RobustKit brings itself. Strings only, nothing is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from robustkit.contracts import Norm
+from robustkit.hookspecs import AttackEntry, DatasetEntry, DefenseEntry, ModelEntry, hookimpl
+
+_LP: frozenset[Norm] = frozenset({"linf", "l2", "l1"})
+
+
+@hookimpl
+def robustkit_attacks() -> Iterator[AttackEntry]:
+    yield AttackEntry(
+        name="noise",
+        target="robustkit.attacks.noise:Noise",
+        summary="Random noise in the ball, best of several draws: a floor for every other attack.",
+        norms=_LP,
+        knowledge="score",
+    )
+    yield AttackEntry(
+        name="fgsm",
+        target="robustkit.attacks.fgsm:FGSM",
+        summary="One step along the gradient: sign for linf (FGSM), normalised for l2 (FGM).",
+        paper="https://arxiv.org/abs/1412.6572",
+        norms=_LP,
+        targeted=True,
+        deterministic=True,
+    )
+    yield AttackEntry(
+        name="rfgsm",
+        target="robustkit.attacks.rfgsm:RFGSM",
+        summary="A random step, then one along the gradient (R+FGSM).",
+        paper="https://arxiv.org/abs/1705.07204",
+        norms=_LP,
+        targeted=True,
+    )
+    yield AttackEntry(
+        name="bim",
+        target="robustkit.attacks.bim:BIM",
+        summary="Iterated FGSM from the clean input (I-FGSM).",
+        paper="https://arxiv.org/abs/1607.02533",
+        norms=_LP,
+        targeted=True,
+        deterministic=True,
+    )
+    yield AttackEntry(
+        name="pgd",
+        target="robustkit.attacks.pgd:PGD",
+        summary="Projected gradient descent from random starts.",
+        paper="https://arxiv.org/abs/1706.06083",
+        norms=_LP,
+        targeted=True,
+    )
+    yield AttackEntry(
+        name="mifgsm",
+        target="robustkit.attacks.mifgsm:MIFGSM",
+        summary="Iterated FGSM with momentum on the gradient (MI-FGSM).",
+        paper="https://arxiv.org/abs/1710.06081",
+        norms=_LP,
+        targeted=True,
+        deterministic=True,
+    )
+    yield AttackEntry(
+        name="linear_exact",
+        target="robustkit.attacks.linear_exact:LinearExact",
+        summary="The exact worst case of a linear classifier, in closed form: the yardstick.",
+        norms=frozenset({"linf", "l2", "l1", "l0"}),
+        deterministic=True,
+    )
+
+
+@hookimpl
+def robustkit_defenses() -> Iterator[DefenseEntry]:
+    yield DefenseEntry(
+        name="standard",
+        target="robustkit.defenses.standard:Standard",
+        summary="Ordinary training: the undefended baseline.",
+    )
+    yield DefenseEntry(
+        name="fgsm_at",
+        target="robustkit.defenses.fgsm_at:FGSMAT",
+        summary="Adversarial training on single-step examples.",
+        paper="https://arxiv.org/abs/1412.6572",
+    )
+    yield DefenseEntry(
+        name="rfgsm_at",
+        target="robustkit.defenses.rfgsm_at:RFGSMAT",
+        summary="Adversarial training on randomised single-step examples.",
+        paper="https://arxiv.org/abs/1705.07204",
+    )
+    yield DefenseEntry(
+        name="pgd_at",
+        target="robustkit.defenses.pgd_at:PGDAT",
+        summary="Adversarial training on projected gradient descent examples.",
+        paper="https://arxiv.org/abs/1706.06083",
+    )
+    yield DefenseEntry(
+        name="free_at",
+        target="robustkit.defenses.free_at:FreeAT",
+        summary="Free adversarial training: weights and perturbation share one backward pass.",
+        paper="https://arxiv.org/abs/1904.12843",
+    )
+    yield DefenseEntry(
+        name="noise",
+        target="robustkit.defenses.noise:NoiseTraining",
+        summary="Training on Gaussian noise, for randomized smoothing.",
+        paper="https://arxiv.org/abs/1902.02918",
+    )
+
+
+@hookimpl
+def robustkit_datasets() -> Iterator[DatasetEntry]:
+    yield DatasetEntry(
+        name="mnist_10k",
+        target="robustkit.data.mnist_10k:MNIST10k",
+        summary="First 10,000 training and 2,000 test images of MNIST, shipped with RobustKit.",
+    )
+    for name, title in (
+        ("mnist", "MNIST"),
+        ("fashion_mnist", "Fashion-MNIST"),
+        ("cifar10", "CIFAR-10"),
+        ("cifar100", "CIFAR-100"),
+        ("svhn", "SVHN"),
+    ):
+        yield DatasetEntry(
+            name=name,
+            target=f"robustkit.data.torchvision_sets:{title.replace('-', '')}",
+            summary=f"{title}, read by torchvision from --data-dir, downloaded where a network exists.",
+        )
+    yield DatasetEntry(
+        name="imagefolder",
+        target="robustkit.data.imagefolder:ImageFolder",
+        summary="Images in folders by class, streamed: imagefolder:PATH.",
+    )
+    yield DatasetEntry(
+        name="npz",
+        target="robustkit.data.npz:Npz",
+        summary="Arrays x and y in an npz file: npz:PATH.",
+    )
+
+
+@hookimpl
+def robustkit_models() -> Iterator[ModelEntry]:
+    for name, target, summary in (
+        ("linear", "linear:Linear", "Softmax regression on pixels."),
+        ("mlp", "mlp:MLP", "Fully connected network with ReLU."),
+        ("cnn", "cnn:CNN", "Two convolutions (4 x 4, stride 2) and two linear layers: small and fast."),
+        ("lenet5", "lenet5:LeNet5", "LeNet-5 with ReLU and max pooling."),
+        ("preact_resnet18", "preact_resnet:PreActResNet18", "Pre-activation ResNet-18 for 32 x 32."),
+        ("resnet18", "resnet:ResNet18", "ResNet-18 for 32 x 32 (3 x 3 stem, no pooling)."),
+        ("resnet34", "resnet:ResNet34", "ResNet-34 for 32 x 32 (3 x 3 stem, no pooling)."),
+        ("resnet50", "resnet:ResNet50", "ResNet-50 for 32 x 32 (3 x 3 stem, no pooling)."),
+        ("wide_resnet", "wide_resnet:WideResNet", "Wide ResNet, 28-10 unless said otherwise."),
+    ):
+        yield ModelEntry(name=name, target=f"robustkit.models.{target}", summary=summary)

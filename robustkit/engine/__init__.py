@@ -1,0 +1,1 @@
+"""Running a component on samples, checked and counted."""

@@ -1,0 +1,1 @@
+"""From a spec to records: plan, run, store."""
