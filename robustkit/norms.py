@@ -6,6 +6,8 @@ mind: what they return satisfies `distance <= threat.allowance`, and lies in the
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from robustkit.contracts import Norm, Threat
 
 def flat(x: Tensor) -> Tensor:
     """(N, ...) → (N, D)."""
-    return x.reshape(x.shape[0], -1)
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))  # -1 is ambiguous where N is 0
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,14 +100,16 @@ def in_memory(split: Split) -> ArraySplit | None:
     return None
 
 
-def holdout(split: Split, size: int, seed: int = 0) -> tuple[Split, Split]:
+def holdout(split: Split, size: int, seed: int = 0, *, where: str = "data") -> tuple[Split, Split]:
     """Cut `size` random samples off; returns (rest, held out), disjoint and together the whole.
 
+    Equal seeds cut equally, on every machine. Arrays in memory stay arrays. `where` names the data in errors.
+
     Raises:
-        UsageError: nothing would be left to train on.
+        UsageError: one of the two parts would be empty.
     """
     if not 0 < size < len(split):
-        raise UsageError(f"cannot hold out {size} of {len(split)} training samples for validation")
+        raise UsageError(f"{where}: cannot hold out {size} of {len(split)} samples")
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     rest, held = order[size:].sort().values, order[:size].sort().values
     whole = in_memory(split)
@@ -121,20 +122,28 @@ def holdout(split: Split, size: int, seed: int = 0) -> tuple[Split, Split]:
 
 
 def validation_size(count: int) -> int:
-    """How many of `count` training samples validate: 5 %, at least 200 and at most 5,000."""
-    return min(max(count // 20, min(200, count // 5)), 5000)
+    """How many of `count` training samples validate: 5 %, at least 500 (of small sets a fifth), at most 5,000."""
+    return max(1, min(max(count // 20, min(500, count // 5)), 5000))
 
 
-def fingerprint(parts: Sequence[Split]) -> str:
-    """SHA-256 over images and labels in their order, 16 hex digits."""
+def fingerprint(*parts: Split) -> str:
+    """SHA-256 over shapes, images and labels of the parts in their order; 64 hex digits.
+
+    Cost: reads every image; 0.2 s for the 60,000 images of CIFAR-10 in memory.
+    """
     digest = hashlib.sha256()
     for part in parts:
-        array = in_memory(part)
+        digest.update(f"{len(part)};".encode())
         digest.update(part.labels.contiguous().numpy().tobytes())
+        array = in_memory(part)
         if array is not None:
-            digest.update(array.images.contiguous().numpy().tobytes())
+            _add(digest, array.images)
             continue
         for start in range(0, len(part), _HASHED_AT_ONCE):
-            images, _ = part.batch(torch.arange(start, min(start + _HASHED_AT_ONCE, len(part))))
-            digest.update(images.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+            _add(digest, part.batch(torch.arange(start, min(start + _HASHED_AT_ONCE, len(part))))[0])
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, images: Tensor) -> None:
+    digest.update(f"{images.dtype} {tuple(images.shape)};".encode())
+    digest.update(images.contiguous().numpy().data)

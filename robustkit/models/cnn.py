@@ -1,4 +1,4 @@
-"""A small convolutional network, the default."""
+"""The small convolutional network of the default benchmark."""
 
 from __future__ import annotations
 
@@ -7,37 +7,28 @@ from dataclasses import dataclass
 from torch import nn
 
 from robustkit.contracts import Shape
-from robustkit.params import UsageError, check, param
+from robustkit.models.sizes import at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class CNN:
-    """Two convolutions of 4 x 4 with stride 2 and two linear layers, as in Wong & Kolter 2018
-    (https://arxiv.org/abs/1711.00851): 16 and 32 channels, 100 hidden units.
+    """Two convolutions and two linear layers (Wong & Kolter 2018, https://arxiv.org/abs/1711.00851, section 5).
 
-    Fields:
-        width: channels of the first convolution; the second has twice as many.
-        hidden: units of the linear layer between.
+    Convolutions of 16 and 32 channels, 4 x 4 with stride 2 and padding 1, ReLU after each; linear to 100, ReLU,
+    linear to K. A flat `Sequential`, so that the published weights load by name.
+
+    Shapes: any (C, H, W) with H, W >= 8. Cost: 166,406 parameters for (1, 28, 28) and 10 classes.
     """
 
-    width: int = param(16, "channels of the first convolution", low=1)
-    hidden: int = param(100, "units of the hidden linear layer", low=1)
-
-    def __post_init__(self) -> None:
-        check(self)
-
     def __call__(self, shape: Shape, classes: int) -> nn.Module:
-        channels, height, width = shape
-        if min(height, width) < 4:
-            raise UsageError(f"model cnn needs images of at least 4 x 4 pixels, these are {height} x {width}")
-        size = 2 * self.width * (height // 2 // 2) * (width // 2 // 2)
+        channels, height, width = at_least(8, shape, "cnn")
         return nn.Sequential(
-            nn.Conv2d(channels, self.width, 4, stride=2, padding=1),
+            nn.Conv2d(channels, 16, 4, stride=2, padding=1),  # (N, 16, H/2, W/2)
             nn.ReLU(),
-            nn.Conv2d(self.width, 2 * self.width, 4, stride=2, padding=1),
+            nn.Conv2d(16, 32, 4, stride=2, padding=1),  # (N, 32, H/4, W/4)
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(size, self.hidden),
+            nn.Linear(32 * (height // 2 // 2) * (width // 2 // 2), 100),
             nn.ReLU(),
-            nn.Linear(self.hidden, classes),
+            nn.Linear(100, classes),
         )

@@ -1,4 +1,4 @@
-"""Softmax regression."""
+"""Softmax regression on pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from robustkit.contracts import Shape
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """One linear layer on the pixels: logits = W x + b. Its worst case has a closed form (`linear_exact`)."""
+    """One linear layer on the pixels: the model whose exact worst case is known in closed form.
+
+    Shapes: any (C, H, W). Cost: (C H W + 1) K parameters.
+    """
 
     def __call__(self, shape: Shape, classes: int) -> nn.Module:
         channels, height, width = shape

@@ -1,4 +1,4 @@
-"""A fully connected network."""
+"""Fully connected network."""
 
 from __future__ import annotations
 
@@ -7,29 +7,31 @@ from dataclasses import dataclass
 from torch import nn
 
 from robustkit.contracts import Shape
-from robustkit.params import check, param
+from robustkit.params import UsageError, check, param
 
 
 @dataclass(frozen=True, kw_only=True)
 class MLP:
-    """Linear layers with ReLU between them.
+    """Linear layers with ReLU between them, on the pixels.
 
     Fields:
-        width: units of each hidden layer.
-        depth: hidden layers.
+        hidden: units of the hidden layers, from the input on.
+
+    Shapes: any (C, H, W). Cost: with the default, 328,810 parameters for (1, 28, 28) and 10 classes.
     """
 
-    width: int = param(256, "units of each hidden layer", low=1)
-    depth: int = param(2, "hidden layers", low=1)
+    hidden: tuple[int, ...] = param((300, 300), "units of the hidden layers, e.g. 300+300", unit="units")
 
     def __post_init__(self) -> None:
         check(self)
+        if min(self.hidden, default=1) < 1:
+            raise UsageError(f"mlp: hidden={self.hidden} must be whole numbers of at least 1")
 
     def __call__(self, shape: Shape, classes: int) -> nn.Module:
         channels, height, width = shape
         layers: list[nn.Module] = [nn.Flatten()]
-        size = channels * height * width
-        for _ in range(self.depth):
-            layers += [nn.Linear(size, self.width), nn.ReLU()]
-            size = self.width
-        return nn.Sequential(*layers, nn.Linear(size, classes))
+        inputs = channels * height * width
+        for units in self.hidden:
+            layers += [nn.Linear(inputs, units), nn.ReLU()]
+            inputs = units
+        return nn.Sequential(*layers, nn.Linear(inputs, classes))

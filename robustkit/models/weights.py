@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, or torch files that hold nothing but tensors."""
+"""Weights: reading checkpoints of others without running their code, writing our own, hashing."""
 
 from __future__ import annotations
 
@@ -7,133 +7,167 @@ import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from robustkit.params import UsageError
+from robustkit.models.normalise import Normalised
+from robustkit.params import UsageError, suggest
 
-_NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "ema")
-_PREFIXES = ("module.", "_orig_mod.")
+_NESTS = ("state_dict", "model", "model_state_dict", "net")
+"""Under which keys training scripts keep the weights beside optimiser and epoch."""
 
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, torch.compile and Lightning put before every name."""
 
-def save_weights(model: nn.Module, path: Path, about: Mapping[str, str] | None = None) -> None:
-    """Write weights and buffers as safetensors, by rename, so that no half file is ever seen.
-
-    Args:
-        model: any module.
-        path: ends in .safetensors.
-        about: texts stored in the file's header.
-    """
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file(tensors, part, metadata=dict(about or {}))
-    part.replace(path)
+_SHOWN = 4
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
-    """Load weights into `model`, or into the network behind its normalisation.
+    """Read a checkpoint into `model`, in place. Nothing in the file is executed.
 
-    Safetensors; or .pt, .pth, .ckpt, .bin through `torch.load(weights_only=True)`, whose state dict may be
-    nested under a usual name and prefixed by DataParallel or torch.compile.
+    The format is told from the content: safetensors, or a file of `torch.save` that `weights_only=True` reads.
+    Weights may lie under "state_dict" or "model", and names may carry the prefixes of DataParallel and
+    torch.compile. Weights of the bare network (no normalisation) go into the network of a `Normalised` model,
+    whose normalisation stays.
 
     Raises:
-        UsageError: missing or damaged file, a pickle that would run code, keys or shapes that don't fit.
+        UsageError: no such file, a pickle that holds more than tensors, names or shapes that don't fit.
     """
-    state = _read(path)
-    inner = getattr(model, "network", None)
-    targets = [model] + ([inner] if isinstance(inner, nn.Module) else [])
-    for target in targets:
-        wanted = target.state_dict()
-        if set(state) == set(wanted):
-            _check_shapes(state, wanted, path)
-            target.load_state_dict(state)
-            return
-    closest = max(targets, key=lambda target: len(set(target.state_dict()) & set(state)))
-    wanted = closest.state_dict()
-    missing, extra = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
-    raise UsageError(
-        f"{path} does not fit the model: {_some('it lacks', missing)}{_some('the model has no', extra)}"
-        "choose the architecture it was trained with (--model)"
-    )
+    state = _unwrap(_read(path), path)
+    network = model.network if isinstance(model, Normalised) else model
+    state = _without_wrappers(state, network.state_dict())
+    target = model if any(key.startswith("network.") for key in state) else network
+    own = target.state_dict()
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    if missing or unexpected:
+        raise UsageError(_names_message(path, missing, unexpected, own))
+    unfit = [
+        f"{key} is {tuple(state[key].shape)} there and {tuple(own[key].shape)} here"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if unfit:
+        raise UsageError(
+            f"{path} has other shapes: {_some(unfit)}. Is it for another number of classes, another image size, "
+            "or a model of other width? Give --model the parameters it was trained with"
+        )
+    target.load_state_dict(state, strict=False)
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write the state of `model` as safetensors; the file appears whole or not at all.
+
+    Raises:
+        UsageError: the model keeps state that is not a tensor.
+    """
+    from safetensors.torch import save_file
+
+    # clones, because safetensors refuses tensors that share memory
+    state = {key: value.cpu().contiguous().clone() for key, value in _tensors(model).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        save_file(state, part, metadata={"format": "pt"})
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def weights_hash(model: nn.Module) -> str:
-    """SHA-256 over names, shapes and values of all parameters and buffers, 16 hex digits."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        array = value.detach().cpu().contiguous()
-        digest.update(f"{name}{tuple(array.shape)}{array.dtype}".encode())
-        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """SHA-256 over names, types, shapes and bytes of parameters and buffers; 64 hex digits.
 
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, 16 hex digits.
-
-    Raises:
-        UsageError: there is no such file.
+    It does not depend on device, memory format or the order of the modules' construction.
     """
+    digest = hashlib.sha256()
+    for key, value in sorted(_tensors(model).items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)};".encode())
+        digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    state: dict[str, Any] = model.state_dict()
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise UsageError(f"{type(model).__name__} keeps {key}, a {type(value).__name__}, which is no tensor")
+    return {key: value.detach() for key, value in state.items()}
+
+
+def _read(path: Path) -> Any:
     if not path.is_file():
         raise UsageError(f"checkpoint {path}: there is no such file")
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        head = file.read(9)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
 
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise UsageError(f"checkpoint {path}: there is no such file")
-    if path.suffix == ".safetensors":
         try:
-            return dict(load_file(path))
+            return load_file(path)
         except SafetensorError as error:
-            raise UsageError(f"checkpoint {path} is damaged or no safetensors file: {error}") from error
+            raise UsageError(f"checkpoint {path} is a damaged safetensors file: {error}") from error
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()[0]
         raise UsageError(
-            f"checkpoint {path} is refused: it is a pickle that holds more than tensors and could run code when "
-            f"opened ({reason}). Save its state_dict() with safetensors where you trust the file"
+            f"checkpoint {path} is refused: it holds more than tensors, and reading it would run code from the "
+            f"file ({reason}). Where you trust it, convert it once: "
+            "torch.save(torch.load(FILE, weights_only=False).state_dict(), 'weights.pt'), or write safetensors"
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise UsageError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
-    return _state_dict(loaded, path)
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(
+            f"checkpoint {path} is neither safetensors nor a whole torch.save file: {reason}"
+        ) from error
 
 
-def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
-    """Find the state dict in what a file holds, and take the usual prefixes off."""
-    if isinstance(loaded, Mapping):
-        if loaded and all(isinstance(value, Tensor) for value in loaded.values()):
-            return {_bare(str(name)): value for name, value in loaded.items()}
-        for nest in _NESTS:
-            if isinstance(loaded.get(nest), Mapping):
-                return _state_dict(loaded[nest], path)
-    raise UsageError(
-        f"checkpoint {path} holds no state dict (names to tensors), also not under {', '.join(_NESTS)}"
-    )
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    """The mapping of names to tensors, wherever the training script put it."""
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _NESTS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        shown = (
+            f"a mapping of {_some(sorted(map(str, content)))}"
+            if isinstance(content, Mapping)
+            else type(content).__name__
+        )
+        raise UsageError(f"checkpoint {path} holds {shown}, not a mapping of names to tensors (a state_dict)")
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            raise UsageError(f"checkpoint {path}: {key!r} is a {type(value).__name__}, not a tensor")
+    return dict(content)
 
 
-def _bare(name: str) -> str:
-    for prefix in _PREFIXES * 2:
-        name = name.removeprefix(prefix)
-    return name
+def _without_wrappers(state: dict[str, Tensor], own: Mapping[str, Any]) -> dict[str, Tensor]:
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in _WRAPPERS:
+            if all(key.startswith(prefix) for key in state) and not any(key.startswith(prefix) for key in own):
+                state = {key.removeprefix(prefix): value for key, value in state.items()}
+                stripped = True
+    return state
 
 
-def _check_shapes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
-    for name, value in wanted.items():
-        if state[name].shape != value.shape:
-            raise UsageError(
-                f"{path}: {name} is {tuple(state[name].shape)}, the model's is {tuple(value.shape)}; "
-                "choose the architecture and the data set it was trained with (--model, --dataset)"
-            )
+def _names_message(path: Path, missing: list[str], unexpected: list[str], own: Mapping[str, Any]) -> str:
+    parts = [f"checkpoint {path} does not fit the model"]
+    if missing:
+        parts.append(f"{len(missing)} of {len(own)} names are missing ({_some(missing)})")
+    if unexpected:
+        hint = suggest(unexpected[0], own) if len(unexpected) + len(missing) <= _SHOWN else ""
+        parts.append(f"{len(unexpected)} are unknown ({_some(unexpected)}{hint})")
+    return "; ".join(parts) + ". Give --model the architecture it was trained with"
 
 
-def _some(words: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return f"{words} {shown}; "
+def _some(items: list[str]) -> str:
+    return ", ".join(items[:_SHOWN]) + (f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else "")

@@ -12,7 +12,7 @@ import torch
 from robustkit.contracts import Verdict
 from robustkit.hookspecs import DetectorEntry
 from robustkit.testing import small
-from robustkit.testing.subject import Part, Subject, seed_all, silence_required
+from robustkit.testing.subject import Part, Subject, in_box, seed_all, silence_required
 
 
 def parts(subject: Subject) -> Iterator[Part]:
@@ -46,15 +46,15 @@ def _verdict(subject: Subject) -> None:
     else:
         assert score.ndim == 1, f"scope {entry.scope!r} has a score for each input, not {tuple(score.shape)}"
         flagged = torch.as_tensor(verdict.flagged)
-        assert flagged.shape == score.shape and flagged.dtype == torch.bool, "flagged does not fit the scores"
+        assert flagged.shape == score.shape, f"{tuple(flagged.shape)} flags for {tuple(score.shape)} scores"
+        assert flagged.dtype == torch.bool, f"flagged is {flagged.dtype}, not bool"
     try:
         json.dumps([dict(row) for row in verdict.table], allow_nan=False)
     except (TypeError, ValueError) as error:
         raise AssertionError(f"the table holds more than plain values: {error}") from error
     for name, image in verdict.images.items():
         assert image.ndim in (3, 4), f"image {name!r} has shape {tuple(image.shape)}"
-        low, high = float(image.min()), float(image.max())
-        assert 0 <= low and high <= 1, f"image {name!r} holds values from {low:g} to {high:g}"
+        in_box(image, f"image {name!r}")
 
 
 def _same_seed(subject: Subject) -> None:

@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 from robustkit.contracts import Norm
-from robustkit.host import Host, default_host
 from robustkit.hookspecs import Kind
+from robustkit.host import Host, default_host
 from robustkit.params import UsageError, suggest
 from robustkit.testing import attack, certifier, defense, detector, others, static
 from robustkit.testing.subject import Part, Subject, random_states_kept

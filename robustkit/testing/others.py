@@ -6,14 +6,18 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from robustkit.contracts import Data
 from robustkit.params import UsageError
 from robustkit.testing import small
-from robustkit.testing.subject import Part, Subject, seed_all, silence_required
+from robustkit.testing.subject import Part, Subject, alike, in_box, seed_all, silence_required
 from robustkit.testing.yardstick import CLASSES, SHAPE, images
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def poison_parts(subject: Subject) -> Iterator[Part]:
@@ -38,12 +42,13 @@ def _poisoned_set(subject: Subject) -> None:
     with silence_required():
         poisoned = subject.build()(train, torch.Generator().manual_seed(1))
     after = small.whole(train)
-    assert torch.equal(after[0], kept[0]) and torch.equal(after[1], kept[1]), "the clean set was changed in place"
+    assert torch.equal(after[0], kept[0]), "the clean images were changed in place"
+    assert torch.equal(after[1], kept[1]), "the clean labels were changed in place"
     x, y = small.whole(poisoned)
-    assert x.shape[1:] == kept[0].shape[1:] and x.dtype == torch.float32, f"images {tuple(x.shape)} {x.dtype}"
-    assert 0 <= float(x.min()) and float(x.max()) <= 1, "images leave the box [0, 1]"
+    alike(x[:1], kept[0][:1], "images")
+    in_box(x, "images")
     assert torch.equal(poisoned.labels, y), "labels disagree with those of the batches"
-    assert 0 <= int(y.min()) and int(y.max()) < CLASSES, "a label that is no class"
+    _are_classes(y, CLASSES, "labels")
     same = len(x) == len(kept[0]) and torch.equal(x, kept[0]) and torch.equal(y, kept[1])
     assert not same, "nothing is poisoned"
 
@@ -53,8 +58,8 @@ def _trigger(subject: Subject) -> None:
     kept = x.clone()
     marked = subject.build().trigger(x)
     assert torch.equal(x, kept), "x was changed in place"
-    assert marked.shape == x.shape and marked.dtype == x.dtype, f"{tuple(marked.shape)} {marked.dtype}"
-    assert 0 <= float(marked.min()) and float(marked.max()) <= 1, "the trigger leaves the box [0, 1]"
+    alike(marked, x, "trigger")
+    in_box(marked, "trigger")
     assert not torch.equal(marked, x), "the trigger changes nothing"
 
 
@@ -79,11 +84,16 @@ def _data(subject: Subject) -> None:
             x, y = split.batch(torch.arange(count))
             assert x.shape == (count, *data.shape), f"{name}: images {tuple(x.shape)}, not {data.shape}"
             assert x.dtype == torch.float32, f"{name}: images in {x.dtype}"
-            assert 0 <= float(x.min()) and float(x.max()) <= 1, f"{name}: images leave the box [0, 1]"
-            assert y.dtype == torch.int64 and y.shape == (count,), f"{name}: labels {tuple(y.shape)} {y.dtype}"
+            in_box(x, f"{name}: images")
+            assert y.dtype == torch.int64, f"{name}: labels in {y.dtype}"
+            assert torch.equal(split.labels[:count], y), f"{name}: labels disagree with those of the batch"
             assert len(split.labels) == len(split), f"{name}: {len(split.labels)} labels, {len(split)} images"
-            known = 0 <= int(split.labels.min()) and int(split.labels.max()) < len(data.classes)
-            assert known, f"{name}: a label that is no class"
+            _are_classes(split.labels, len(data.classes), name)
+
+
+def _are_classes(y: Tensor, classes: int, what: str) -> None:
+    low, high = int(y.min()), int(y.max())
+    assert min(low, classes - 1 - high) >= 0, f"{what}: values from {low} to {high} for {classes} classes"
 
 
 def _logits(subject: Subject) -> None:

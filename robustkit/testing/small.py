@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from robustkit.contracts import Data, Recipe, Threat, Training
+from robustkit.data.splits import ArraySplit
 from robustkit.testing.yardstick import CLASSES, SHAPE
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ def data() -> Data:
     """400 training, 100 validation and 100 test images (3, 8, 8): a pattern a class, with noise on it."""
     generator = torch.Generator().manual_seed(17)
     patterns = torch.randint(40, 216, (CLASSES, *SHAPE), generator=generator)
-
-    from robustkit.data.splits import ArraySplit
 
     def split(count: int) -> ArraySplit:
         y = torch.arange(count) % CLASSES
@@ -73,7 +72,8 @@ def trained() -> nn.Module:
     with torch.enable_grad():
         for start in list(range(0, len(x), 50)) * 3:
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x[start : start + 50]), y[start : start + 50]).backward()
+            loss = nn.functional.cross_entropy(model(x[start : start + 50]), y[start : start + 50])
+            torch.autograd.backward(loss)
             optimizer.step()
     model.zero_grad(set_to_none=True)
     return model.eval()

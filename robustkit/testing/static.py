@@ -22,7 +22,8 @@ import importlib, json, sys
 before = set(sys.modules)
 plugin = importlib.import_module(sys.argv[1])
 from robustkit.hookspecs import Specs
-count = sum(len(list(getattr(plugin, hook)())) for hook in vars(Specs) if hasattr(plugin, hook))
+count = sum(len(list(getattr(plugin, hook)())) for hook in vars(Specs)
+            if hook.startswith("robustkit_") and hasattr(plugin, hook))
 new = sorted({name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))
 print(json.dumps({"count": count, "modules": new}))
 """
@@ -30,7 +31,7 @@ print(json.dumps({"count": count, "modules": new}))
 
 _IMPORT = """
 import io, contextlib, importlib, json, logging, os, random, signal, sys, warnings
-import numpy, torch
+import numpy, scipy.stats, torch  # what RobustKit itself needs is not the plugin's doing
 import robustkit.norms, robustkit.params
 
 def state():

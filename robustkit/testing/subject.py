@@ -8,7 +8,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ import torch
 from robustkit.contracts import Norm
 from robustkit.hookspecs import Entry
 from robustkit.host import Component, Host, Registered
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Part(NamedTuple):
@@ -44,6 +47,20 @@ class Subject:
 
     def build(self, **more: Any) -> Any:
         return self.component(**more).value
+
+
+def in_box(x: Tensor, what: str) -> None:
+    """Raises AssertionError where a value is not finite or lies outside [0, 1] by more than rounding."""
+    assert bool(torch.isfinite(x).all()), f"{what}: values that are not finite"
+    low, high = float(x.min()), float(x.max())
+    assert min(low, 1 - high) >= -1e-6, f"{what}: values from {low:g} to {high:g} leave the box [0, 1]"
+
+
+def alike(a: Tensor, b: Tensor, what: str) -> None:
+    """Raises AssertionError where shape, dtype or device differ."""
+    assert a.shape == b.shape, f"{what}: shape {tuple(a.shape)}, not {tuple(b.shape)}"
+    assert a.dtype == b.dtype, f"{what}: {a.dtype}, not {b.dtype}"
+    assert a.device == b.device, f"{what}: on {a.device}, not {b.device}"
 
 
 def seed_all(seed: int) -> None:

@@ -109,7 +109,8 @@ def images(samples: int = 5) -> Tensor:
 def labels(model: nn.Module, x: Tensor) -> Tensor:
     """What the model says of x, so that every sample is worth attacking."""
     with torch.no_grad():
-        return model(x).argmax(dim=1)
+        logits: Tensor = model(x)
+    return logits.argmax(dim=1)
 
 
 def _margin(x: Tensor, normal: Tensor, gap: float, norm: Norm) -> float:

@@ -47,19 +47,19 @@ class BrendelBethge:
         check(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        attack = BY_NORM[threat.norm](
-            overshoot=self.overshoot,
-            steps=self.steps,
-            lr=self.step_size,
-            lr_decay=self.lr_decay,
-            lr_num_decay=self.lr_num_decay,
-            momentum=self.momentum,
-            binary_search_steps=self.binary_search_steps,
-        )
-
         def search(network: Any, part: Tensor, goal: Any) -> Tensor:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # numba on reflected lists, numpy on 0 / 0 in the line search
+                # the library announces the compilation, numba reflected lists, numpy 0 / 0 in the line search
+                warnings.simplefilter("ignore")
+                attack = BY_NORM[threat.norm](
+                    overshoot=self.overshoot,
+                    steps=self.steps,
+                    lr=self.step_size,
+                    lr_decay=self.lr_decay,
+                    lr_num_decay=self.lr_num_decay,
+                    momentum=self.momentum,
+                    binary_search_steps=self.binary_search_steps,
+                )
                 return walk(attack, network, part, goal, alone=True)
 
         return minimal(search, model, x, y, targeted=self.targeted)

@@ -8,6 +8,7 @@ import robustkit_foolbox
 
 from robustkit import testing
 
+
 @testing.parametrize(
     robustkit_foolbox,
     settings={

@@ -2,13 +2,12 @@
 
 torchattacks 3.5.1 reads the device from the first parameter and prints where there is none; it calls
 `eval()` and `train()` on the caller's model; several attacks leave gradients in the parameters, expect int64
-labels and float32, and call `torch.manual_seed` globally. All of that ends here.
+labels, float32 and contiguous gradients, and call `torch.manual_seed` globally. All of that ends here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import random
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,6 @@ from robustkit.params import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-logger = logging.getLogger(__name__)
 
 _SEEDS = 2**31 - 1
 
@@ -42,6 +39,9 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         model, dtype = self._held
+        if x.requires_grad:
+            x = x.view_as(x)
+            x.register_hook(torch.Tensor.contiguous)  # it calls view on gradients, which channels-last refuses
         logits: Tensor = model(x.to(dtype))
         return logits.float()
 
@@ -63,8 +63,7 @@ def run(
         y: (N,) labels, or targets where `targeted`.
 
     Returns:
-        (N, C, H, W) in [0, 1], of the type of x. A sample whose result is not finite, which the methods with
-        a normalised gradient give where the gradient is exactly 0, comes back unchanged.
+        (N, C, H, W) in [0, 1], of the type of x.
     """
     if len(x) == 0:
         return x.clone()
@@ -73,12 +72,7 @@ def run(
         if targeted:
             attack.set_mode_targeted_by_label(quiet=True)
         x_adv: Tensor = attack(x.detach().float(), y.detach().long())
-    x_adv = x_adv.detach().to(x.dtype).clamp(0, 1)
-    lost = ~torch.isfinite(x_adv).flatten(1).all(dim=1)  # (N,)
-    if bool(lost.any()):
-        logger.warning("%s: %d of %d samples came back as NaN", type(attack).__name__, int(lost.sum()), len(x))
-        x_adv = torch.where(lost.view(-1, 1, 1, 1), x, x_adv)
-    return x_adv
+    return x_adv.detach().to(x.dtype).clamp(0, 1)
 
 
 def classes(model: nn.Module, x: Tensor) -> int:
@@ -90,6 +84,18 @@ def classes(model: nn.Module, x: Tensor) -> int:
 def require_classes(found: int, needed: int, what: str) -> None:
     if found < needed:
         raise UsageError(f"{what} needs at least {needed} classes and the model has {found}; use pgd or apgd")
+
+
+def refuse_negative_logits(model: nn.Module, x: Tensor, what: str) -> None:
+    """CW's loss, as the library has it, takes a masked 0 for the best other class: all below 0 is no attack."""
+    with torch.no_grad():
+        blind = int((model(x) < 0).all(dim=1).sum()) if len(x) else 0
+    if blind:
+        raise UsageError(
+            f"torchattacks' {what} does nothing where all logits are negative, and they are for {blind} of "
+            f"{len(x)} samples: its loss takes a masked 0 for the best other class; give it a model without a "
+            "final log_softmax, or use another attack"
+        )
 
 
 def require_channels(x: Tensor, what: str) -> None:

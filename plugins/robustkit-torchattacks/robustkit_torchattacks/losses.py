@@ -13,7 +13,7 @@ import torchattacks  # noqa: TID253 - imported only when an attack is used
 
 from robustkit.params import ParamError, check, param
 from robustkit_torchattacks.gradient import STEP_HELP, quarter
-from robustkit_torchattacks.library import classes, require_classes, run
+from robustkit_torchattacks.library import classes, refuse_negative_logits, require_classes, run
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -111,15 +111,17 @@ class Jitter:
 class UPGD:
     """PGD with momentum, a choice of loss and averaged gradients (`torchattacks.UPGD`).
 
-    The library's third loss, "margin", is not offered: it is clamped at 0, so that a sample that is already
-    fooled has no gradient, and the normalisation that follows turns it into NaN.
+    The loss margin has CW's fault, and is refused with it: where all logits are negative nothing is attacked.
+    A sample whose gradient is once exactly 0, as that of margin is as soon as it is fooled, stays where it is.
     Cost: `steps` × `eot_iter` forward and backward passes.
     """
 
     steps: int = param(10, "iterations", low=1)
     step_size: float | None = param(None, STEP_HELP, unit="input units", low=0.0)
     random_start: bool = param(False, "start at a uniformly random point of the ball")
-    loss: Literal["ce", "dlr"] = param("ce", "cross-entropy, or the difference of logits ratio")
+    loss: Literal["ce", "margin", "dlr"] = param(
+        "ce", "cross-entropy, difference of the two best logits, or its ratio (DLR)"
+    )
     decay: float = param(1.0, "momentum", low=0.0)
     eot_iter: int = param(1, "passes that one gradient is averaged over", low=1)
     targeted: bool = param(False, "move towards the given class")
@@ -132,6 +134,8 @@ class UPGD:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         if self.loss == "dlr" and len(x):
             require_classes(classes(model, x), 3, "the loss dlr")
+        if self.loss == "margin":
+            refuse_negative_logits(model, x, "UPGD with the loss margin")
         return run(
             lambda network, seed: torchattacks.UPGD(
                 network,

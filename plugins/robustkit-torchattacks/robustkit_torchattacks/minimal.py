@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 import torchattacks  # noqa: TID253 - imported only when an attack is used
 
-from robustkit.params import UsageError, check, param
-from robustkit_torchattacks.library import run
+from robustkit.params import check, param
+from robustkit_torchattacks.library import refuse_negative_logits, run
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,14 +36,7 @@ class CW:
         check(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        with torch.no_grad():
-            blind = int((model(x) < 0).all(dim=1).sum()) if len(x) else 0
-        if blind:
-            raise UsageError(
-                f"torchattacks' CW does nothing where all logits are negative, and they are for {blind} of "
-                f"{len(x)} samples: its loss takes the masked 0 for the best other class; give it a model "
-                "without a final log_softmax, or use another attack"
-            )
+        refuse_negative_logits(model, x, "CW")
         return run(
             lambda network, seed: torchattacks.CW(
                 network, c=self.c, kappa=self.kappa, steps=self.steps, lr=self.lr

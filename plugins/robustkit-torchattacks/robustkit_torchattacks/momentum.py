@@ -1,8 +1,8 @@
 """torchattacks' attacks with momentum on the normalised gradient.
 
-All of them divide the gradient by the mean of its absolute values: where it is exactly 0 the result is NaN, and
-the sample comes back unchanged (see `library.run`). `step_size` is the library's `alpha`; cost: `steps` forward
-and backward passes unless said otherwise.
+All of them divide the gradient by the mean of its absolute values: where it is once exactly 0, the momentum is
+NaN, its sign 0, and the sample stays where it is for the rest of the search. `step_size` is the library's
+`alpha`; cost: `steps` forward and backward passes unless said otherwise.
 """
 
 from __future__ import annotations

@@ -146,7 +146,10 @@ class FAB:
 
 @dataclass(frozen=True, kw_only=True)
 class Square:
-    """Random search with squares, on scores alone (`torchattacks.Square`). Cost: up to `queries` forward passes."""
+    """Random search with squares, on scores alone (`torchattacks.Square`).
+
+    Cost: up to `restarts` × `queries` forward passes.
+    """
 
     queries: int = param(5000, "queries of each restart (n_queries)", low=1)
     restarts: int = param(1, "runs (n_restarts)", low=1)
@@ -190,6 +193,7 @@ class APGDFABSquare10:
     version: Literal["standard", "plus", "rand"] = param(
         "standard", "members: standard; plus (5 restarts, untargeted ones too); rand (averages 20 passes)"
     )
+    queries: int = param(5000, "queries of Square", low=1)
 
     def __post_init__(self) -> None:
         check(self)
@@ -199,16 +203,19 @@ class APGDFABSquare10:
             return x.clone()
         found = classes(model, x)
         require_classes(found, 3 if self.version == "rand" else 4, f"version {self.version}")
-        return run(
-            lambda network, seed: torchattacks.AutoAttack(
+
+        def build(network: nn.Module, seed: int) -> torchattacks.AutoAttack:
+            attack = torchattacks.AutoAttack(
                 network,
                 norm=NAMES[threat.norm],
                 eps=threat.eps,
                 version=self.version,
                 n_classes=min(10, found),
                 seed=seed,
-            ),
-            model,
-            x,
-            y,
-        )
+            )
+            for member in attack._autoattack.attacks:  # its constructor fixes them at 5000
+                if isinstance(member, torchattacks.Square):
+                    member.n_queries = self.queries
+            return attack
+
+        return run(build, model, x, y)

@@ -49,9 +49,10 @@ class JSMA:
 
 @dataclass(frozen=True, kw_only=True)
 class SparseFool:
-    """Few values along the normal of the boundary that DeepFool finds (`torchattacks.SparseFool`), sample by sample.
+    """Few values along the normal of the boundary that DeepFool finds (`torchattacks.SparseFool`).
 
-    It stalls where DeepFool does. Cost: up to `steps` × (50 DeepFool steps + 2 forward and 1 backward passes).
+    It works sample by sample and stalls where DeepFool does.
+    Cost: up to `steps` × (50 DeepFool steps + 2 forward and 1 backward passes).
     """
 
     steps: int = param(10, "iterations", low=1)
@@ -94,7 +95,8 @@ class OnePixel:
         pixels = int(threat.eps) // x.shape[1]
         if pixels < 1:
             raise UsageError(
-                f"l0 eps={threat.eps:g} allows no whole pixel of {x.shape[1]} values; give eps at least {x.shape[1]}"
+                f"l0 eps={threat.eps:g} allows no whole pixel of {x.shape[1]} values; "
+                f"give eps at least {x.shape[1]}"
             )
         return run(
             lambda network, seed: torchattacks.OnePixel(

@@ -1,0 +1,16 @@
+"""The Adversarial Robustness Toolbox (ART) in RobustKit: entries only. Importing this imports no ART."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from robustkit.hookspecs import AttackEntry, hookimpl
+from robustkit_art import attack_rows
+
+
+@hookimpl
+def robustkit_attacks() -> Iterator[AttackEntry]:
+    yield from attack_rows.gradient()
+    yield from attack_rows.minimum_norm()
+    yield from attack_rows.black_box()
+    yield from attack_rows.unbounded()

@@ -1,0 +1,54 @@
+"""NumPy as single modules of ART need it, for the time of one call.
+
+ART 1.20.1 draws from `np.random.RandomState()`, which no seed reaches, uses names that NumPy 2 has removed, and
+writes a file into the working directory (GeoDA). The module's own name `np` is replaced by a stand-in, so that
+nobody else sees a difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+
+class _Random:
+    """numpy.random, in which a generator without a seed is seeded from the global one, as the host has set it."""
+
+    def RandomState(self, seed: int | None = None) -> np.random.RandomState:  # noqa: N802 - numpy's name
+        return np.random.RandomState(np.random.randint(2**31 - 1) if seed is None else seed)  # noqa: NPY002
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np.random, name)
+
+
+class _NumPy:
+    """numpy with the removed names back, seeded, and unable to write files."""
+
+    random = _Random()
+    mat = staticmethod(np.asmatrix)
+
+    def asfarray(self, values: Any) -> Any:
+        return np.asarray(values, dtype=np.float64)
+
+    def save(self, path: str, values: Any) -> None:
+        """Nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+@contextlib.contextmanager
+def numpy_for(*modules: ModuleType) -> Iterator[None]:
+    """Inside, `np` of these modules is the stand-in."""
+    kept = [module.np for module in modules]
+    for module in modules:
+        module.np = _NumPy()  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for module, original in zip(modules, kept, strict=True):
+            module.np = original  # type: ignore[attr-defined]

@@ -1,0 +1,79 @@
+"""Any classifier of torchvision, with its published weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from robustkit.contracts import Shape
+from robustkit.params import ParamError, UsageError, suggest
+
+PREFIX = "torchvision."
+
+_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+
+
+def torchvision_net(
+    name: str, given: Mapping[str, str], shape: Shape, classes: int
+) -> tuple[nn.Module, tuple[tuple[float, ...], tuple[float, ...]] | None]:
+    """Build "torchvision.NAME".
+
+    Args:
+        name: "torchvision.resnet50", any name of `torchvision.models.list_models(torchvision.models)`.
+        given: `weights`: "DEFAULT", the name of one of the network's published sets, or "none" (the default).
+        shape: (3, H, W); torchvision's classifiers take colour images.
+        classes: K; with published weights it has to be theirs, 1,000.
+
+    Returns:
+        The network, and the mean and std its weights were trained with (None without weights).
+
+    Raises:
+        UsageError: unknown network or weights, grey images, another number of classes, a failed download.
+    """
+    from torchvision import models
+
+    known = models.list_models(models)
+    bare = name.removeprefix(PREFIX)
+    if bare not in known:
+        raise UsageError(f"torchvision has no classifier {bare!r}{suggest(bare, known)}")
+    for key in given:
+        if key != "weights":
+            raise ParamError(f"{name} has no parameter {key!r}; it has weights")
+    if shape[0] != 3:
+        raise UsageError(f"{name} takes images of 3 channels, these have {shape[0]}; take --model resnet18 or cnn")
+    more: dict[str, Any] = {"aux_logits": False} if bare in _WITH_AUXILIARY_HEADS else {}
+    if given.get("weights", "none").lower() == "none":
+        if more:
+            more["init_weights"] = True
+        return models.get_model(bare, weights=None, num_classes=classes, **more), None
+    weights = _weights(bare, given["weights"], models)
+    if len(weights.meta["categories"]) != classes:
+        raise UsageError(
+            f"{name}:weights={given['weights']} knows {len(weights.meta['categories'])} classes, the data have "
+            f"{classes}; take weights=none and train, or data with the same classes"
+        )
+    try:
+        network: Any = models.get_model(bare, weights=weights, **({"aux_logits": True} if more else {}))
+    except (OSError, RuntimeError) as error:
+        import torch
+
+        file = f"{torch.hub.get_dir()}/checkpoints/{weights.url.rpartition('/')[2]}"
+        raise UsageError(
+            f"{name}: the weights {weights.url} could not be downloaded ({type(error).__name__}: {error}). "
+            f"Place the file at {file}, or take weights=none with --checkpoint FILE"
+        ) from error
+    if more:  # heads that help only in training, and change the output's type there
+        network.aux_logits = False
+        network.AuxLogits = network.aux1 = network.aux2 = None
+    transforms = weights.transforms()
+    return network, (tuple(transforms.mean), tuple(transforms.std))
+
+
+def _weights(bare: str, wanted: str, models: Any) -> Any:
+    published = models.get_model_weights(bare)
+    names = ["DEFAULT", *published.__members__]
+    if wanted not in names:
+        raise ParamError(f"torchvision.{bare}:weights={wanted!r} is not one of {', '.join(names)} or none")
+    return published[wanted]

@@ -1,0 +1,62 @@
+"""The state of a training on disk, after each epoch, so that a killed one goes on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustkit.params import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Everything the next epoch depends on. Random draws depend on seed and epoch alone, so no generator is kept.
+
+    Args:
+        about: which training this is; another one is never continued from here.
+        epoch: epochs done.
+        model, optimizer: state dicts.
+        average: weights of the moving average, empty where there is none.
+        memory: what the method keeps between batches.
+    """
+
+    about: str
+    epoch: int
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    average: dict[str, Tensor]
+    memory: dict[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """Write by rename: a reader finds the old file or the new one, whole."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        torch.save(vars(self), part)
+        part.replace(path)
+
+
+def load(path: Path, about: str, device: str) -> Checkpoint | None:
+    """The checkpoint at `path`, or None where there is none.
+
+    Raises:
+        UsageError: it belongs to another training, or cannot be read.
+    """
+    if not path.is_file():
+        return None
+    try:
+        found = Checkpoint(**torch.load(path, map_location=device, weights_only=True))
+    except Exception as error:  # whatever a damaged archive makes the reader raise
+        raise UsageError(
+            f"checkpoint {path} cannot be read ({type(error).__name__}); delete it to start anew"
+        ) from error
+    if found.about != about:
+        raise UsageError(
+            f"checkpoint {path} is of another training:\n  there: {found.about}\n  here:  {about}\n"
+            "delete it, or train into another folder"
+        )
+    return found
