@@ -1,53 +1,37 @@
-"""The plugin host: discovery, isolation of broken plugins, qualified names, lazy resolution.
+"""The plugin host: entries by qualified or bare name, resolved and built when they are first used.
 
 Nothing here imports torch or a wrapped library: an entry names its component by a string, which is imported
-when the component is built. Registration hooks are called implementation by implementation, so that one that
-fails is reported with its distribution and stage while the others go on.
+when the component is built. A plugin that fails is listed in `Host.broken` and breaks nothing else.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
-import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
-import pluggy
-from packaging.requirements import InvalidRequirement, Requirement
+from robustkit.discovery import Broken, Provider, describe
+from robustkit.hookspecs import KINDS, Entry, Kind
+from robustkit.params import UsageError, as_text, build, defaults, parse_call, suggest, to_plain
+from robustkit.registration import BUILTIN, Registered, load
 
-from robustkit import builtin
-from robustkit.hookspecs import (
-    AttackEntry,
-    CertifierEntry,
-    DatasetEntry,
-    DefenseEntry,
-    DetectorEntry,
-    Entry,
-    Kind,
-    ModelEntry,
-    PoisonEntry,
-    Specs,
-)
-from robustkit.params import UsageError, build, parse_call, suggest, to_plain
-
-GROUP = "robustkit"
-BUILTIN = "robustkit"
-
-HOOKS: Mapping[str, type[Entry]] = {
-    "robustkit_attacks": AttackEntry,
-    "robustkit_defenses": DefenseEntry,
-    "robustkit_certifiers": CertifierEntry,
-    "robustkit_detectors": DetectorEntry,
-    "robustkit_poisons": PoisonEntry,
-    "robustkit_datasets": DatasetEntry,
-    "robustkit_models": ModelEntry,
-}
-KINDS: tuple[Kind, ...] = tuple(entry.kind for entry in HOOKS.values())
+__all__ = [
+    "BUILTIN",
+    "AmbiguousName",
+    "Broken",
+    "Component",
+    "Host",
+    "MissingLibrary",
+    "NameNotFound",
+    "Provider",
+    "Registered",
+    "default_host",
+]
 
 
 class NameNotFound(UsageError):
@@ -60,45 +44,6 @@ class AmbiguousName(UsageError):
 
 class MissingLibrary(UsageError):
     """The component's module needs a distribution that is not installed."""
-
-
-@dataclass(frozen=True)
-class Provider:
-    """Who brings entries: the entry point's name, its distribution and version, its module."""
-
-    name: str
-    distribution: str
-    version: str
-    module: str
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A plugin, or a part of one, that was left out, and why."""
-
-    provider: str
-    distribution: str
-    version: str
-    stage: str
-    error: str
-
-
-@dataclass(frozen=True)
-class Registered:
-    """An entry with its provider."""
-
-    entry: Entry
-    provider: Provider
-
-    @property
-    def qualified(self) -> str:
-        """E.g. "torchattacks.pgd"; "robustkit.pgd" for what is built in."""
-        return f"{self.provider.name}.{self.entry.name}"
-
-    @property
-    def short(self) -> str:
-        """What a user writes: bare for the built-in, else qualified."""
-        return self.entry.name if self.provider.name == BUILTIN else self.qualified
 
 
 @dataclass(frozen=True)
@@ -122,17 +67,6 @@ class Component:
         return self.registered.entry
 
 
-@dataclass(frozen=True)
-class _Found:
-    """An entry point before it is imported."""
-
-    name: str
-    module: str
-    distribution: str
-    version: str
-    requires: tuple[str, ...]
-
-
 class Host:
     """All plugins of this process.
 
@@ -149,33 +83,24 @@ class Host:
         discover: bool = True,
         allow: frozenset[str] | None = None,
     ) -> None:
-        self._manager = pluggy.PluginManager("robustkit")
-        self._manager.add_hookspecs(Specs)
-        self._providers: list[Provider] = []
-        self._broken: list[Broken] = []
-        self._entries: dict[Kind, list[Registered]] = {kind: [] for kind in KINDS}
-        version = _own_version()
-        self._register(Provider(BUILTIN, "robustkit", version, builtin.__name__), builtin)
-        if discover:
-            self._discover(version, allow)
-        for name, module in (plugins or {}).items():
-            self._register(Provider(name, module.__name__, "", module.__name__), module)
-        for registered in self._entries.values():
-            registered.sort(key=lambda r: (r.provider.name != BUILTIN, r.qualified))
+        registry = load(plugins, discover, allow)
+        self._providers = tuple(registry.providers)
+        self._broken = tuple(registry.broken)
+        self._entries = {kind: tuple(entries) for kind, entries in registry.entries.items()}
 
     @property
     def providers(self) -> tuple[Provider, ...]:
-        """The plugins that were registered, the built-in one first."""
-        return tuple(self._providers)
+        """The plugins that contribute entries, the built-in one first."""
+        return self._providers
 
     @property
     def broken(self) -> tuple[Broken, ...]:
         """What was left out, in the order of discovery."""
-        return tuple(self._broken)
+        return self._broken
 
     def entries(self, kind: Kind) -> tuple[Registered, ...]:
         """All entries of a kind, the built-in ones first, then by qualified name."""
-        return tuple(self._entries[kind])
+        return self._entries[kind]
 
     def find(self, kind: Kind, name: str) -> Registered:
         """The entry a name stands for: qualified ("torchattacks.pgd"), or bare.
@@ -183,7 +108,7 @@ class Host:
         A bare name is the built-in entry, else that of the only plugin that has one.
 
         Raises:
-            NameNotFound: with close names, and a word on plugins that failed to load.
+            NameNotFound: with close names, the kind that has it, or the broken plugin that may.
             AmbiguousName: several plugins have it; the message lists them.
         """
         known = self._entries[kind]
@@ -191,40 +116,33 @@ class Host:
             if name in (registered.qualified, registered.short):
                 return registered
         owners = [registered for registered in known if registered.entry.name == name]
-        if len(owners) == 1:
-            return owners[0]
-        if owners:
-            candidates = ", ".join(owner.qualified for owner in owners)
-            raise AmbiguousName(f"{kind} {name!r} is offered by several plugins; write one of: {candidates}")
-        names = {registered.short for registered in known} | {registered.entry.name for registered in known}
-        message = f"no {kind} is called {name!r}{suggest(name, names)}"
-        if "did you mean" not in message:
-            message += f"; `robustkit list {kind}s` shows them all"
-        broken = {failure.provider for failure in self._broken}
-        if name.partition(".")[0] in broken:
-            message += f" (plugin {name.partition('.')[0]!r} is broken: see `robustkit plugins`)"
-        raise NameNotFound(message)
+        if len(owners) > 1:
+            choices = ", ".join(owner.qualified for owner in owners)
+            raise AmbiguousName(f"{kind} {name!r} is offered by several plugins; write one of: {choices}")
+        if not owners:
+            self._not_found(kind, name)
+        return owners[0]
 
     def resolve(self, registered: Registered) -> type[Any]:
         """Import what an entry points to.
 
         Raises:
             MissingLibrary: an import failed; the message has the line that installs what is missing.
-            UsageError: the module has no such attribute.
+            UsageError: the module fails in another way, or has no such dataclass.
         """
-        module_name, _, attribute = registered.entry.target.partition(":")
+        entry = registered.entry
+        module_name, _, attribute = entry.target.partition(":")
+        blame = f"tell the authors of {registered.provider.distribution}"
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:
-            remedy = f"; install it with: pip install {registered.entry.needs}" if registered.entry.needs else ""
-            raise MissingLibrary(f"{registered.qualified} cannot be imported: {error}{remedy}") from error
-        try:
-            component: type[Any] = getattr(module, attribute)
-        except AttributeError:
-            raise UsageError(
-                f"{registered.qualified}: module {module_name} has no {attribute!r}; "
-                f"tell the authors of {registered.provider.distribution}"
-            ) from None
+            remedy = f"install it with: pip install {entry.needs}" if entry.needs else blame
+            raise MissingLibrary(f"{registered.qualified} cannot be imported: {error}; {remedy}") from error
+        except (Exception, SystemExit) as error:
+            raise UsageError(f"{registered.qualified} cannot be imported: {describe(error)}; {blame}") from error
+        component = getattr(module, attribute, None)
+        if not (isinstance(component, type) and dataclasses.is_dataclass(component)):
+            raise UsageError(f"{registered.qualified}: {module_name} has no dataclass {attribute!r}; {blame}")
         return component
 
     def build(self, kind: Kind, text: str, given: Mapping[str, Any] | None = None) -> Component:
@@ -241,80 +159,34 @@ class Host:
         return self.assemble(registered, {**params, **(given or {})})
 
     def assemble(self, registered: Registered, given: Mapping[str, Any]) -> Component:
-        """Build the component of an entry from parameters."""
+        """Build the component of an entry from parameters.
+
+        Raises:
+            UsageError: missing library, unknown or unfit parameter.
+        """
         component = self.resolve(registered)
         value = build(component, given, registered.short)
-        plain = to_plain(value)
-        fields = inspect.signature(component).parameters
-        own = [
-            f"{key}={_as_text(plain[key])}"
-            for key in plain
-            if fields[key].default is inspect.Parameter.empty or to_plain_value(fields[key].default) != plain[key]
+        known = defaults(component)
+        told = [
+            f"{field.name}={as_text(getattr(value, field.name))}"
+            for field in dataclasses.fields(component)
+            if field.init and (field.name not in known or known[field.name] != getattr(value, field.name))
         ]
-        return Component(registered, value, plain, ":".join([registered.short, *own]))
+        return Component(registered, value, to_plain(value), ":".join([registered.short, *told]))
 
-    def _discover(self, version: str, allow: frozenset[str] | None) -> None:
-        owners: dict[str, str] = {BUILTIN: "robustkit"}
-        for found in _entry_points():
-            if allow is not None and found.name not in allow:
-                continue
-            if found.name in owners:
-                error = f"the name {found.name!r} is taken by {owners[found.name]}; uninstall one of the two"
-                self._fail(found, "discovery", error)
-                continue
-            owners[found.name] = found.distribution
-            complaint = _requirement_complaint(found, version)
-            if complaint:
-                self._fail(found, "requirement", complaint)
-                continue
-            try:
-                module = importlib.import_module(found.module)
-            except (Exception, SystemExit) as error:
-                self._fail(found, "import", _describe(error))
-                continue
-            self._register(Provider(found.name, found.distribution, found.version, found.module), module)
-
-    def _register(self, provider: Provider, module: ModuleType) -> None:
-        found = _Found(provider.name, provider.module, provider.distribution, provider.version, ())
-        try:
-            self._manager.register(module, name=provider.name)
-            self._manager.check_pending()
-        except (Exception, SystemExit) as error:
-            # pluggy 1.6 keeps a plugin that failed validation
-            if self._manager.get_plugin(provider.name) is not None:
-                self._manager.unregister(name=provider.name)
-            self._fail(found, "registration", _describe(error))
-            return
-        self._providers.append(provider)
-        contributed = False
-        for hook, entry_type in HOOKS.items():
-            for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-                if implementation.plugin_name == provider.name:
-                    contributed = True
-                    self._collect(provider, found, hook, entry_type, implementation.function)
-        if not contributed:
-            error_text = f"no function of {provider.module} is a hook; decorate one with robustkit.hookimpl"
-            self._fail(found, "registration", error_text)
-
-    def _collect(self, provider: Provider, found: _Found, hook: str, entry_type: type[Entry], call: Any) -> None:
-        """Take the entries of one hook; one bad entry costs that hook of that plugin, nothing more."""
-        taken: list[Registered] = []
-        names: set[str] = set()
-        try:
-            for entry in call() or ():
-                if not isinstance(entry, entry_type):
-                    raise TypeError(f"yields {entry!r}, which is no {entry_type.__name__}")
-                if entry.name in names:
-                    raise ValueError(f"yields {entry.name!r} twice")
-                names.add(entry.name)
-                taken.append(Registered(entry, provider))
-        except (Exception, SystemExit) as error:
-            self._fail(found, hook, _describe(error))
-            return
-        self._entries[entry_type.kind].extend(taken)
-
-    def _fail(self, found: _Found, stage: str, error: str) -> None:
-        self._broken.append(Broken(found.name, found.distribution, found.version, stage, error))
+    def _not_found(self, kind: Kind, name: str) -> NoReturn:
+        known = self._entries[kind]
+        close = suggest(name, {r.short for r in known} | {r.entry.name for r in known})
+        message = f"no {kind} is called {name!r}{close}"
+        for other in KINDS:
+            if any(name in (r.qualified, r.short, r.entry.name) for r in self._entries[other]):
+                message += f" ({name} is a {other})"
+        plugin = name.partition(".")[0]
+        if any(failure.provider == plugin for failure in self._broken):
+            message += f"; plugin {plugin} is broken, see: robustkit plugins"
+        elif "did you mean" not in close:
+            message += f"; robustkit list {kind}s shows them all"
+        raise NameNotFound(message)
 
 
 @functools.lru_cache(maxsize=1)
@@ -323,62 +195,3 @@ def default_host() -> Host:
     wanted = os.environ.get("ROBUSTKIT_PLUGINS")
     allow = None if wanted is None else frozenset(part.strip() for part in wanted.split(",") if part.strip())
     return Host(allow=allow)
-
-
-def to_plain_value(value: Any) -> Any:
-    """A default as it stands in `Component.params`."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, list):
-        return "+".join(_as_text(item) for item in value)
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
-
-
-def _own_version() -> str:
-    try:
-        return metadata.version("robustkit")
-    except metadata.PackageNotFoundError:
-        return "0"
-
-
-def _entry_points() -> Iterator[_Found]:
-    """Entry points of our group with their distributions, sorted, each once even if twice on the path."""
-    seen: set[tuple[str, str]] = set()
-    found = []
-    for point in metadata.entry_points(group=GROUP):
-        distribution = point.dist
-        name = distribution.name if distribution else "unknown"
-        if (name, point.name) in seen:
-            continue
-        seen.add((name, point.name))
-        requires = tuple(distribution.requires or ()) if distribution else ()
-        version = distribution.version if distribution else ""
-        found.append(_Found(point.name, point.value, name, version, requires))
-    yield from sorted(found, key=lambda f: (f.name, f.distribution))
-
-
-def _requirement_complaint(found: _Found, version: str) -> str:
-    """Why this RobustKit is not the one the plugin was built for, or nothing."""
-    for text in found.requires:
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
-            continue
-        if requirement.name.lower() != "robustkit" or (requirement.marker and not requirement.marker.evaluate()):
-            continue
-        if not requirement.specifier.contains(version, prereleases=True):
-            return f"built for robustkit {requirement.specifier}, this is {version}; upgrade one of the two"
-    return ""
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")
-
-
-def names_of(entries: Iterable[Registered]) -> list[str]:
-    """What a user writes for each entry."""
-    return [registered.short for registered in entries]

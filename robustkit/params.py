@@ -7,22 +7,29 @@ that `robustkit info` shows and that `check` enforces when the component is buil
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
-import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from robustkit.values import ParamError, UsageError, as_text, fits, listing, parse, plain, suggest, type_name
+
+__all__ = [
+    "Described",
+    "ParamError",
+    "UsageError",
+    "as_text",
+    "build",
+    "check",
+    "defaults",
+    "describe",
+    "param",
+    "parse",
+    "parse_call",
+    "suggest",
+    "to_plain",
+]
 
 T = TypeVar("T")
-
-
-class UsageError(ValueError):
-    """A mistake of the user's: the message names the value, the place and the remedy. Exit code 2."""
-
-
-class ParamError(UsageError):
-    """A parameter that does not exist, or a value that does not fit."""
 
 
 def param(
@@ -39,33 +46,33 @@ def param(
         default: value where none is given.
         help: what it does, in a few words.
         unit: e.g. "input units", "radians"; shown beside the value.
-        low, high: inclusive range of a number.
+        low, high: inclusive range of a number, or of each number of a list.
     """
     metadata = {"help": help, "unit": unit, "low": low, "high": high}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def check(component: Any) -> None:
-    """Raise ParamError where a number is out of the range its field declares, or a choice is not one.
+    """Raise ParamError where a field does not hold what it declares: type, choices, range.
 
     Call it from `__post_init__`, so that the API is checked like the command line.
     """
-    where = type(component).__name__
-    hints = typing.get_type_hints(type(component))
+    hints = _hints(type(component))
     for field in dataclasses.fields(component):
-        value = getattr(component, field.name)
-        choices = _choices(hints[field.name])
-        if choices and value not in choices:
-            raise ParamError(f"{where}: {field.name}={value!r} is not one of {_listing(choices)}")
+        value, hint = getattr(component, field.name), hints[field.name]
+        where = f"{type(component).__name__}: {field.name}={value!r}"
+        if not fits(value, hint):
+            raise ParamError(f"{where} does not fit; it takes {type_name(hint)}")
         low, high = field.metadata.get("low"), field.metadata.get("high")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if math.isnan(value) or (low is not None and value < low) or (high is not None and value > high):
-            raise ParamError(f"{where}: {field.name}={value!r} must be {_range(low, high)}")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, bool | str) or number is None or (low is None and high is None):
+                continue
+            if (low is not None and number < low) or (high is not None and number > high):
+                raise ParamError(f"{where} must be {_range(low, high)}")
 
 
 def build(component: type[T], given: Mapping[str, Any], name: str) -> T:
-    """Build `component` from `given`; texts are parsed by the field's type, other values taken as they are.
+    """Build `component` from `given`; texts are parsed by the field's type, other values taken where they fit.
 
     Args:
         component: a dataclass.
@@ -75,60 +82,21 @@ def build(component: type[T], given: Mapping[str, Any], name: str) -> T:
     Raises:
         ParamError: unknown parameter (with close names), value that cannot be read, missing or out of range.
     """
-    hints = typing.get_type_hints(component)
+    hints = _hints(component)
     fields = {f.name: f for f in dataclasses.fields(component) if f.init}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in given.items():
         if key not in fields:
-            raise ParamError(f"{name} has no parameter {key!r}{suggest(key, fields)}")
+            known = suggest(key, fields) if fields else "; it has none"
+            raise ParamError(f"{name} has no parameter {key!r}{known}")
         values[key] = parse(value, hints[key], f"{name}:{key}")
-    missing = [
-        f.name
-        for f in fields.values()
-        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
+    missing = [key for key in fields if key not in values and key not in defaults(component)]
     if missing:
-        raise ParamError(f"{name} needs {', '.join(missing)}; write {name}:{missing[0]}=VALUE")
+        raise ParamError(f"{name} needs {listing(missing)}; write {name}:{missing[0]}=VALUE")
     try:
         return component(**values)
     except ValueError as error:
         raise ParamError(f"{name}: {error}") from error
-
-
-def parse(value: Any, hint: Any, where: str) -> Any:
-    """Read `value` as `hint`: bool, int, float (also "8/255"), str, Literal, tuple[T, ...] (joined by "+"),
-    and `T | None` ("none"). Numbers and lists from TOML or Python are taken where they fit.
-
-    Raises:
-        ParamError: the value does not fit.
-    """
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _parse_union(value, typing.get_args(hint), where)
-    if origin is Literal:
-        options = typing.get_args(hint)
-        for option in options:
-            if value == option or (isinstance(value, str) and value == str(option)):
-                return option
-        raise ParamError(
-            f"{where}={value!r} is not one of {_listing(options)}{suggest(str(value), map(str, options))}"
-        )
-    if origin is tuple:
-        items = value.split("+") if isinstance(value, str) else value
-        if not isinstance(items, list | tuple):
-            items = [items]
-        return tuple(parse(item, typing.get_args(hint)[0], where) for item in items)
-    reader = _READERS.get(hint)
-    if reader is None:
-        if isinstance(value, hint):
-            return value
-        raise ParamError(
-            f"{where}: a {getattr(hint, '__name__', hint)} cannot be written as text; use the Python API"
-        )
-    try:
-        return reader(value)
-    except (ValueError, TypeError, ZeroDivisionError):
-        raise ParamError(f"{where}={value!r} is not {_WORDS[hint]}") from None
 
 
 def parse_call(text: str) -> tuple[str, dict[str, str]]:
@@ -158,14 +126,25 @@ def parse_call(text: str) -> tuple[str, dict[str, str]]:
     return name, given
 
 
+def defaults(component: type[Any]) -> dict[str, Any]:
+    """The default of each parameter that has one."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(component):
+        if field.init and field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.init and field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+    return found
+
+
 def to_plain(component: Any) -> dict[str, Any]:
     """The parameters as plain JSON values, every default written out."""
-    return {f.name: _plain(getattr(component, f.name)) for f in dataclasses.fields(component) if f.init}
+    return {f.name: plain(getattr(component, f.name)) for f in dataclasses.fields(component) if f.init}
 
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """One parameter, for `robustkit info` and the catalogue."""
+    """One parameter, for `robustkit info` and the catalogue; `default` is "required" where there is none."""
 
     name: str
     type: str
@@ -177,7 +156,7 @@ class Described:
 
 def describe(component: type[Any]) -> tuple[Described, ...]:
     """The parameters of a dataclass in their order."""
-    hints = typing.get_type_hints(component)
+    hints, known = _hints(component), defaults(component)
     rows = []
     for field in dataclasses.fields(component):
         if not field.init:
@@ -186,8 +165,8 @@ def describe(component: type[Any]) -> tuple[Described, ...]:
         rows.append(
             Described(
                 name=field.name,
-                type=_type_name(hints[field.name]),
-                default=_default(field),
+                type=type_name(hints[field.name]),
+                default=as_text(known[field.name]) if field.name in known else "required",
                 unit=field.metadata.get("unit", ""),
                 range="" if low is None and high is None else _range(low, high),
                 help=field.metadata.get("help", ""),
@@ -196,109 +175,17 @@ def describe(component: type[Any]) -> tuple[Described, ...]:
     return tuple(rows)
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """The end of a message: the closest names, or all of them where none is close and they are few."""
-    names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
-    if close:
-        return f"; did you mean {_listing(close)}?"
-    return f"; it has {_listing(names)}" if 0 < len(names) <= 12 else ""
-
-
-def _default(field: dataclasses.Field[Any]) -> str:
-    if field.default_factory is not dataclasses.MISSING:
-        return str(_plain(field.default_factory()))
-    if field.default is dataclasses.MISSING:
-        return "required"
-    if field.default is None or isinstance(field.default, bool):
-        return str(field.default).lower()
-    return str(_plain(field.default))
-
-
-def _parse_union(value: Any, options: tuple[Any, ...], where: str) -> Any:
-    if value is None or (isinstance(value, str) and value.lower() == "none"):
-        if type(None) in options:
-            return None
-        raise ParamError(f"{where} may not be none")
-    message = ""
-    for option in options:
-        if option is not type(None):
-            try:
-                return parse(value, option, where)
-            except ParamError as error:
-                message = message or str(error)
-    raise ParamError(message)
-
-
-def _read_bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    return words[value.lower()] if isinstance(value, str) and value.lower() in words else _reject()
-
-
-def _read_int(value: Any) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        _reject()
-    return int(value)
-
-
-def _read_float(value: Any) -> float:
-    if isinstance(value, bool):
-        _reject()
-    if isinstance(value, str) and "/" in value:
-        above, below = value.split("/")
-        value = float(above) / float(below)
-    number = float(value)
-    return number if math.isfinite(number) else _reject()
-
-
-def _read_str(value: Any) -> str:
-    return value if isinstance(value, str) else _reject()
-
-
-def _reject() -> typing.NoReturn:
-    raise ValueError
-
-
-_READERS: dict[Any, typing.Callable[[Any], Any]] = {
-    bool: _read_bool,
-    int: _read_int,
-    float: _read_float,
-    str: _read_str,
-}
-_WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: 'a finite number (also as "8/255")',
-    str: "a text",
-}
-
-
-def _choices(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
-
-
-def _listing(items: Iterable[Any]) -> str:
-    return ", ".join(str(item) or "''" for item in items)
+def _hints(component: type[Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(component)
+    except NameError as error:
+        raise UsageError(
+            f"{component.__module__}.{component.__qualname__}: {error}; the types of its fields must be imported "
+            "in its module, not under TYPE_CHECKING"
+        ) from error
 
 
 def _range(low: float | None, high: float | None) -> str:
     if low is None:
         return f"at most {high:g}"
     return f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _type_name(hint: Any) -> str:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return " | ".join(_type_name(option) for option in typing.get_args(hint))
-    if origin is Literal:
-        return " | ".join(str(option) or "''" for option in typing.get_args(hint))
-    if origin is tuple:
-        return f"list of {_type_name(typing.get_args(hint)[0])}"
-    return "none" if hint is type(None) else getattr(hint, "__name__", str(hint))

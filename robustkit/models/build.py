@@ -31,22 +31,49 @@ def build_model(text: str, data: Data, *, host: Host, seed: int = 0) -> nn.Modul
         UsageError: unknown name or parameter, a shape the model cannot take, weights for other classes.
     """
     mean, std = data.mean, data.std
+    checked = False  # what others bring is tried once
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which would reseed CUDA as well
         if _is_factory(text, host):
             network = call_factory(text)
             mean, std = (0.0,), (1.0,)
+            checked = True
         elif text.startswith(PREFIX) and not any(p.name == PREFIX[:-1] for p in host.providers):
             network, own = torchvision_net(*parse_call(text), data.shape, len(data.classes))
             mean, std = own or (mean, std)
+            checked = True
         else:
             architecture: Architecture = host.build("model", text).value
             network = architecture(data.shape, len(data.classes))
     if not isinstance(network, nn.Module):
         raise UsageError(f"{text} returned a {type(network).__name__}; a model is a torch.nn.Module")
-    if isinstance(network, Normalised):
-        return network.train()
-    return Normalised(Normalise(mean, std, data.shape[0]), network).train()
+    if not isinstance(network, Normalised):
+        network = Normalised(Normalise(mean, std, data.shape[0]), network)
+    if checked:
+        _try(network, data, text)
+    return network.train()
+
+
+def _try(model: nn.Module, data: Data, text: str) -> None:
+    """Run two grey images through a model that is not ours.
+
+    Raises:
+        UsageError: it cannot take the images, or gives something else than a logit a class.
+    """
+    x = torch.full((2, *data.shape), 0.5)  # (2, C, H, W)
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = model(x)
+    except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+        raise UsageError(f"{text} cannot take images of {tuple(data.shape)}: {error}") from error
+    if not isinstance(logits, torch.Tensor):
+        raise UsageError(f"{text} returns a {type(logits).__name__}; a model returns logits (N, K)")
+    if logits.shape != (2, len(data.classes)):
+        raise UsageError(
+            f"{text} gives {tuple(logits.shape)} for 2 images; {data.name} has {len(data.classes)} classes, "
+            f"which takes logits (2, {len(data.classes)})"
+        )
 
 
 def _is_factory(text: str, host: Host) -> bool:

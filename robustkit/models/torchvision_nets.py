@@ -73,7 +73,7 @@ def torchvision_net(
 
 def _weights(bare: str, wanted: str, models: Any) -> Any:
     published = models.get_model_weights(bare)
-    names = ["DEFAULT", *published.__members__]
-    if wanted not in names:
-        raise ParamError(f"torchvision.{bare}:weights={wanted!r} is not one of {', '.join(names)} or none")
+    if wanted not in published.__members__:  # DEFAULT is among them
+        listing = ", ".join(published.__members__)
+        raise ParamError(f"torchvision.{bare}:weights={wanted!r} is not one of {listing} or none")
     return published[wanted]

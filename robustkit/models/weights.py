@@ -113,7 +113,8 @@ def _read(path: Path) -> Any:
         except SafetensorError as error:
             raise UsageError(f"checkpoint {path} is a damaged safetensors file: {error}") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # an open file, because torch.load takes a path's suffix for its format
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()[0]
         raise UsageError(
@@ -121,7 +122,7 @@ def _read(path: Path) -> Any:
             f"file ({reason}). Where you trust it, convert it once: "
             "torch.save(torch.load(FILE, weights_only=False).state_dict(), 'weights.pt'), or write safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # torch's reader raises whatever a damaged file leads it to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(
             f"checkpoint {path} is neither safetensors nor a whole torch.save file: {reason}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -84,14 +85,14 @@ def checks(
     Args:
         plugin: the plugin's module, or the name of an installed provider ("torchattacks").
         kinds: only these kinds; checks of the whole plugin are then left out.
-        settings: parameters by entry name for the checks, e.g. {"jsma": {"steps": 20}}: budgets that keep a
-            test quick, and values for parameters without a default.
+        settings: parameters by entry name for the checks, e.g. {"jsma": {"gamma": 0.2}}: budgets that keep a
+            test quick, and values for parameters without a default. None: what the plugin declares.
 
     Raises:
         UsageError: no such provider, or settings for an entry that it does not offer.
     """
     host, provider = _host_of(plugin)
-    given = settings or {}
+    given = _declared(plugin, "SETTINGS") if settings is None else settings
     found = []
     known = set()
     if kinds is None:
@@ -126,7 +127,7 @@ def parametrize(
     Args:
         plugin, kinds, settings: as in `checks`.
         expected_failures: tag, with `*` for anything, to the reason; such a check must fail (strict xfail), so
-            that the test tells when a new release mends it.
+            that the test tells when a new release mends it. None: what the plugin declares.
         slow: tags, with `*`, of checks that take minutes; they carry pytest's mark `slow`.
 
     Raises:
@@ -134,7 +135,7 @@ def parametrize(
     """
     import pytest
 
-    expected = expected_failures or {}
+    expected = _declared(plugin, "EXPECTED_FAILURES") if expected_failures is None else expected_failures
     slow = tuple(slow)
     found = checks(plugin, kinds=kinds, settings=settings)
     _refuse_unused((*expected, *slow), found)
@@ -157,8 +158,12 @@ def run(
     kinds: Iterable[Kind] | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Iterator[Outcome]:
-    """Run the checks one by one and tell what came of each; never raises for a component's sake."""
-    expected = expected_failures or {}
+    """Run the checks one by one and tell what came of each; never raises for a component's sake.
+
+    Args:
+        plugin, kinds, settings, expected_failures: as in `checks` and `parametrize`.
+    """
+    expected = _declared(plugin, "EXPECTED_FAILURES") if expected_failures is None else expected_failures
     found = checks(plugin, kinds=kinds, settings=settings)
     _refuse_unused(expected, found)
     for check in found:
@@ -196,6 +201,19 @@ def _host_of(plugin: ModuleType | str) -> tuple[Host, str]:
         if broken.provider == name:
             raise UsageError(f"plugin {name} is broken at {broken.stage}: {broken.error}")
     return host, name
+
+
+def _declared(plugin: ModuleType | str, what: str) -> Mapping[str, Any]:
+    """What a plugin says of itself in an optional module `conformance` beside its rows, or nothing."""
+    host, provider = _host_of(plugin)
+    module = next(p.module for p in host.providers if p.name == provider) + ".conformance"
+    try:
+        declared: Mapping[str, Any] = getattr(importlib.import_module(module), what, {})
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        return {}
+    return declared
 
 
 def _reason(check: Check, expected: Mapping[str, str]) -> str:

@@ -20,7 +20,9 @@ _SIDE = 8
 def data() -> Data:
     """400 training, 100 validation and 100 test images (3, 8, 8): a pattern a class, with noise on it."""
     generator = torch.Generator().manual_seed(17)
-    patterns = torch.randint(40, 216, (CLASSES, *SHAPE), generator=generator)
+    # Blocks of 2 x 2 pixels, so that defenses that smooth or compress the input leave something to see.
+    coarse = torch.randint(30, 226, (CLASSES, SHAPE[0], SHAPE[1] // 2, SHAPE[2] // 2), generator=generator)
+    patterns = coarse.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)  # (K, 3, 8, 8)
 
     def split(count: int) -> ArraySplit:
         y = torch.arange(count) % CLASSES

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ def one_root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the images that are opened."""
     names: list[str] = []
     open_image = Image.open
@@ -42,7 +41,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return open_image(name)
 
     monkeypatch.setattr(Image, "open", counting)
-    yield names
+    return names
 
 
 def test_nothing_is_decoded_until_it_is_asked_for(one_root: Path, opened: list[str]) -> None:

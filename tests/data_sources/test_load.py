@@ -13,8 +13,8 @@ from PIL import Image
 from robustkit.contracts import Data, Threat
 from robustkit.data.load import load_data
 from robustkit.data.splits import ArraySplit
-from robustkit.host import Host, NameNotFound
 from robustkit.hookspecs import DatasetEntry, hookimpl
+from robustkit.host import Host, NameNotFound
 from robustkit.params import ParamError, UsageError
 
 

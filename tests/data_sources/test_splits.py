@@ -32,7 +32,9 @@ def numbered(count: int) -> ArraySplit:
 
 @given(count=st.integers(2, 400), share=st.floats(0.01, 0.99), seed=st.integers(0, 2**31), streamed=st.booleans())
 @settings(deadline=None, max_examples=60)
-def test_holdout_is_disjoint_complete_and_deterministic(count: int, share: float, seed: int, streamed: bool) -> None:
+def test_holdout_is_disjoint_complete_and_deterministic(
+    count: int, share: float, seed: int, streamed: bool
+) -> None:
     whole = Streamed(torch.arange(count)) if streamed else numbered(count)
     size = min(count - 1, max(1, int(share * count)))
     rest, held = holdout(whole, size, seed)
@@ -66,7 +68,8 @@ def test_holdout_leaves_the_callers_random_state() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "size"), [(60_000, 3000), (50_000, 2500), (10_000, 500), (1_000_000, 5000), (3000, 500), (100, 20), (2, 1)]
+    ("count", "size"),
+    [(60_000, 3000), (50_000, 2500), (10_000, 500), (1_000_000, 5000), (3000, 500), (100, 20), (2, 1)],
 )
 def test_validation_size(count: int, size: int) -> None:
     assert validation_size(count) == size
@@ -145,4 +148,6 @@ def test_fingerprint_of_a_streamed_split_and_its_subsets() -> None:
     assert fingerprint(Streamed(labels)) != fingerprint(Streamed(labels.flip(0)))
     array = numbered(30)
     chosen = torch.tensor([4, 2, 9])
-    assert fingerprint(Subset(array, chosen)) == fingerprint(ArraySplit(array.images[chosen], array.labels[chosen]))
+    assert fingerprint(Subset(array, chosen)) == fingerprint(
+        ArraySplit(array.images[chosen], array.labels[chosen])
+    )

@@ -1,4 +1,4 @@
-"""AutoAttack against the conformance kit, with few steps and queries."""
+"""AutoAttack against the conformance kit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from robustkit import testing
 pytest.importorskip("pyautoattack")
 
 
-@testing.parametrize(robustkit_pyautoattack, settings={"autoattack": {"steps": 10, "queries": 20}})
+@testing.parametrize(robustkit_pyautoattack)
 def test_conformance(check: testing.Check) -> None:
     check()

@@ -1,28 +1,26 @@
-"""Rows only: listing a plugin imports nothing but `robustkit.hookspecs`."""
+from robustkit.hookspecs import AttackEntry, CertifierEntry, DefenseEntry, DetectorEntry, hookimpl
 
-from robustkit import hookspecs as h
-
-_AT = "robustkit_template.components:"
+AT = "robustkit_template.components:"
 
 
-@h.hookimpl
+@hookimpl
 def robustkit_attacks():
-    norms = frozenset({"linf", "l2"})
-    yield h.AttackEntry(name="corner", target=_AT + "Corner", summary="One gradient step.", norms=norms, deterministic=True)
+    norms, what = frozenset({"linf", "l2"}), "One step along the gradient."
+    yield AttackEntry(name="onestep", target=AT + "OneStep", summary=what, norms=norms, deterministic=True)
 
 
-@h.hookimpl
+@hookimpl
 def robustkit_defenses():
-    yield h.DefenseEntry(name="rounding", target=_AT + "Rounding", summary="Rounded inputs.", trains=False, obfuscates=True)
+    yield DefenseEntry(name="blur", target=AT + "Blur", summary="Blurs inputs.", trains=False)
 
 
-@h.hookimpl
+@hookimpl
 def robustkit_certifiers():
-    yield h.CertifierEntry(
-        name="linear_margin", target=_AT + "LinearMargin", summary="Exact l2.", norms={"l2"}, probabilistic=False
-    )
+    what = "Randomized smoothing, tested for the label alone."
+    yield CertifierEntry(name="smooth", target=AT + "Smooth", summary=what, norms=frozenset({"l2"}))
 
 
-@h.hookimpl
+@hookimpl
 def robustkit_detectors():
-    yield h.DetectorEntry(name="accuracy", target=_AT + "Accuracy", summary="Low accuracy.", scope="model")
+    what = "A class that attracts more images than it has."
+    yield DetectorEntry(name="attraction", target=AT + "Attraction", summary=what, scope="model")

@@ -1,0 +1,55 @@
+"""What a run tells while it works; the command line shows it, a notebook may ignore it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from robustkit.contracts import TrainingProgress
+from robustkit.pipeline.plan import Cell, Subject
+
+
+@dataclass(frozen=True)
+class SubjectReady:
+    """A model is loaded; `cached`: it had been trained before."""
+
+    subject: Subject
+    cached: bool
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    subject: Subject
+    progress: TrainingProgress
+
+
+@dataclass(frozen=True)
+class CellStarted:
+    cell: Cell
+    done: int  # blocks found finished
+    blocks: int
+
+
+@dataclass(frozen=True)
+class BlockDone:
+    cell: Cell
+    done: int
+    blocks: int
+
+
+@dataclass(frozen=True)
+class CellDone:
+    """A cell has its record, of status "ok" or "error"; `reused`: it was there already."""
+
+    cell: Cell
+    record: dict[str, Any]
+    reused: bool
+
+
+Event = SubjectReady | TrainingStep | CellStarted | BlockDone | CellDone
+Listener = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The listener that listens to nothing."""

@@ -1,0 +1,304 @@
+"""From a spec to subjects and cells: everything that will be computed, before anything is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustkit.contracts import Data, Recipe, Threat
+from robustkit.data.load import load_data
+from robustkit.hookspecs import AttackEntry, DefenseEntry
+from robustkit.host import Component, Host
+from robustkit.models.weights import file_hash
+from robustkit.params import UsageError
+from robustkit.pipeline.keys import component_content, key_of
+from robustkit.pipeline.spec import BenchSpec, apply_recipe
+from robustkit.training import loop
+
+SCHEMA = 1
+BLOCK = 200
+"""Samples that are attacked together and seeded together. Part of every key, never of the command line: it
+decides the random draws, so that memory and number of workers don't."""
+
+BASELINE = "standard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model to be judged.
+
+    Args:
+        label: what the table calls it.
+        seed: of its training.
+        defense: that trains it, or that is wrapped around the baseline; None for a checkpoint.
+        checkpoint: weights on disk, or None.
+        key: of its content.
+    """
+
+    label: str
+    seed: int
+    defense: Component | None
+    checkpoint: Path | None
+    key: str
+
+    @property
+    def wraps(self) -> bool:
+        """Whether it is another subject inside a wrapper, rather than trained weights."""
+        entry = None if self.defense is None else self.defense.entry
+        return isinstance(entry, DefenseEntry) and not entry.trains
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One measurement: a subject's clean predictions (no attack), or one attack at one threat."""
+
+    subject: Subject
+    attack: Component | None
+    threat: Threat
+    key: str
+    passes: int | None  # forward and backward passes a sample, an estimate; None where unknown
+
+    @property
+    def kind(self) -> str:
+        return "clean" if self.attack is None else "attack"
+
+    @property
+    def label(self) -> str:
+        return "clean" if self.attack is None else self.attack.label
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A spec with everything settled."""
+
+    spec: BenchSpec
+    data: Data
+    threats: tuple[Threat, ...]
+    training_threat: Threat
+    recipe: Recipe
+    device: str
+    count: int  # test samples judged
+    subjects: tuple[Subject, ...]
+    cells: tuple[Cell, ...]
+    key: str
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.count // BLOCK)
+
+    def resolved(self) -> dict[str, Any]:
+        """All that was settled, for spec.toml."""
+        providers = {}
+        for component in [cell.attack for cell in self.cells] + [subject.defense for subject in self.subjects]:
+            if component is not None:
+                provider = component.registered.provider
+                providers[provider.name] = f"{provider.distribution} {provider.version}"
+        return {
+            "norm": self.threats[0].norm,
+            "eps": [threat.eps for threat in self.threats],
+            "train_eps": self.training_threat.eps,
+            "device": self.device,
+            "samples": self.count,
+            "block": BLOCK,
+            "fingerprint": self.data.fingerprint,
+            "recipe": dataclasses.asdict(self.recipe),
+            "providers": providers,
+            "defenses": {s.label: _plain(s.defense) for s in self.subjects if s.defense is not None},
+            "attacks": {c.label: _plain(c.attack) for c in self.cells if c.attack is not None},
+        }
+
+
+def make_plan(spec: BenchSpec, host: Host) -> Plan:
+    """Settle a spec; loads the data, resolves every component, trains and attacks nothing.
+
+    Raises:
+        UsageError: whatever would fail later for want of a name, a parameter, a file or a fitting norm.
+    """
+    data = load_data(spec.dataset, host=host, data_dir=Path(spec.data_dir) if spec.data_dir else None)
+    threats = _threats(spec, data)
+    training_threat = Threat(
+        threats[0].norm, spec.train_eps if spec.train_eps is not None else max(t.eps for t in threats)
+    )
+    recipe = apply_recipe(data.recipe, spec.recipe)
+    attacks = [host.build("attack", text) for text in spec.attacks]
+    for attack in attacks:
+        _check_norm(attack, threats[0], host)
+    count = len(data.test) if spec.limit is None else min(spec.limit, len(data.test))
+    if not count:
+        raise UsageError(f"{spec.dataset} has no test samples")
+    subjects = _subjects(spec, data, training_threat, recipe, host)
+    cells: list[Cell] = []
+    for subject in subjects:
+        cells.append(_cell(spec, data, count, subject, None, threats[0], ()))
+        earlier: list[str] = []
+        for attack in attacks:
+            for threat in _scored_at(attack, threats):
+                cell = _cell(spec, data, count, subject, attack, threat, tuple(earlier))
+                cells.append(cell)
+            if spec.cascade:
+                earlier.append(cells[-1].key)
+    key = key_of({"cells": [cell.key for cell in cells]})
+    return Plan(
+        spec=spec,
+        data=data,
+        threats=threats,
+        training_threat=training_threat,
+        recipe=recipe,
+        device=_device(spec.device),
+        count=count,
+        subjects=tuple(subjects),
+        cells=tuple(cells),
+        key=key,
+    )
+
+
+def _threats(spec: BenchSpec, data: Data) -> tuple[Threat, ...]:
+    norm = spec.norm or data.threat.norm
+    if not spec.eps and norm != data.threat.norm:
+        raise UsageError(f"norm={norm} needs an eps; {data.name} usually takes {data.threat}")
+    radii = spec.eps or (data.threat.eps,)
+    if len(set(radii)) != len(radii):
+        raise UsageError(f"eps={list(radii)} holds a value twice")
+    if spec.cascade and len(radii) > 1:
+        raise UsageError("cascade judges one eps; give a single one, or leave cascade off")
+    try:
+        return tuple(Threat(norm, eps) for eps in sorted(radii))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _check_norm(attack: Component, threat: Threat, host: Host) -> None:
+    entry = attack.entry
+    assert isinstance(entry, AttackEntry)
+    if not entry.norms or threat.norm in entry.norms:
+        return
+    fitting = [
+        other.short
+        for other in host.entries("attack")
+        if isinstance(other.entry, AttackEntry) and threat.norm in other.entry.norms
+    ]
+    raise UsageError(
+        f"{attack.registered.short} attacks in {', '.join(sorted(entry.norms))}, the bench is in {threat.norm}; "
+        f"these fit: {', '.join(fitting)}"
+    )
+
+
+def _scored_at(attack: Component, threats: tuple[Threat, ...]) -> tuple[Threat, ...]:
+    """An attack that minimises the distance runs once; its distances are scored at every eps later."""
+    entry = attack.entry
+    return threats[-1:] if isinstance(entry, AttackEntry) and entry.goal == "minimal" else threats
+
+
+def _subjects(spec: BenchSpec, data: Data, threat: Threat, recipe: Recipe, host: Host) -> list[Subject]:
+    wanted = [host.build("defense", text) for text in spec.defenses]
+    checkpoint = Path(spec.checkpoint) if spec.checkpoint else None
+    subjects: list[Subject] = []
+    for seed in spec.seeds:
+        base: Subject
+        if checkpoint is not None:
+            trained = [c for c in wanted if isinstance(c.entry, DefenseEntry) and c.entry.trains]
+            if trained:
+                raise UsageError(
+                    f"{trained[0].label} trains a model, {checkpoint} is one already; leave one of the two out"
+                )
+            content = {"checkpoint": file_hash(checkpoint), "model": spec.model, "data": data.fingerprint}
+            base = Subject(
+                label=checkpoint.stem, seed=seed, defense=None, checkpoint=checkpoint, key=key_of(content)
+            )
+            subjects.append(base)
+        else:
+            base = _trained(host.build("defense", BASELINE), seed, spec, data, threat, recipe)
+            wraps = any(isinstance(c.entry, DefenseEntry) and not c.entry.trains for c in wanted)
+            if spec.baseline or wraps or not wanted:
+                subjects.append(base)
+        for component in wanted:
+            if isinstance(component.entry, DefenseEntry) and not component.entry.trains:
+                content = {"wraps": base.key, "defense": component_content(component)}
+                wrapped = Subject(
+                    label=component.label, seed=seed, defense=component, checkpoint=None, key=key_of(content)
+                )
+                subjects.append(wrapped)
+            elif component.label != base.label or not any(s.key == base.key for s in subjects):
+                subjects.append(_trained(component, seed, spec, data, threat, recipe))
+    return subjects
+
+
+def _trained(
+    defense: Component, seed: int, spec: BenchSpec, data: Data, threat: Threat, recipe: Recipe
+) -> Subject:
+    undefended = defense.registered.qualified == f"robustkit.{BASELINE}"
+    content: Mapping[str, Any] = {
+        "defense": component_content(defense),
+        "model": spec.model,
+        "data": data.fingerprint,
+        # ordinary training does not depend on the threat, so its weights serve all of them
+        "threat": None if undefended else [threat.norm, threat.eps],
+        "recipe": dataclasses.asdict(recipe),
+        "precision": spec.precision,
+        "seed": seed,
+        "loop": loop.VERSION,
+    }
+    return Subject(label=defense.label, seed=seed, defense=defense, checkpoint=None, key=key_of(content))
+
+
+def _cell(
+    spec: BenchSpec,
+    data: Data,
+    count: int,
+    subject: Subject,
+    attack: Component | None,
+    threat: Threat,
+    earlier: tuple[str, ...],
+) -> Cell:
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "block": BLOCK,
+        "subject": subject.key,
+        "data": data.fingerprint,
+        "count": count,
+        "precision": spec.precision,
+    }
+    if attack is not None:
+        content |= {
+            "attack": component_content(attack),
+            "threat": [threat.norm, threat.eps],
+            "targets": spec.targets,
+            "earlier": list(earlier),
+        }
+    return Cell(subject=subject, attack=attack, threat=threat, key=key_of(content), passes=_estimate(attack))
+
+
+def _estimate(attack: Component | None) -> int | None:
+    """Forward and backward passes a sample at most, where the canonical parameters tell."""
+    if attack is None:
+        return 1
+    params = attack.params
+    if "queries" in params and params["queries"] is not None:
+        return int(params["queries"])
+    if "steps" in params and params["steps"] is not None:
+        return 2 * int(params["steps"]) * int(params.get("restarts") or 1)
+    return None
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise UsageError(f"device={wanted!r} is none: {str(error).splitlines()[0]}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device={wanted}: this torch sees no CUDA device; use --device cpu")
+    return wanted
+
+
+def _plain(component: Component | None) -> dict[str, Any]:
+    if component is None:
+        return {}
+    params = {key: value for key, value in component.params.items() if value is not None}
+    return {"name": component.registered.qualified, **params}

@@ -1,0 +1,324 @@
+"""From a plan to records: cell by cell, block by block, nothing twice."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustkit.contracts import Threat
+from robustkit.engine.evaluate import Arena, BlockResult
+from robustkit.hookspecs import AttackEntry
+from robustkit.host import Host
+from robustkit.params import UsageError
+from robustkit.pipeline.environment import environment
+from robustkit.pipeline.events import (
+    BlockDone,
+    CellDone,
+    CellStarted,
+    Listener,
+    SubjectReady,
+    TrainingStep,
+    ignore,
+)
+from robustkit.pipeline.keys import component_content, seed_of
+from robustkit.pipeline.plan import BLOCK, SCHEMA, Cell, Plan, Subject
+from robustkit.pipeline.spec import to_toml
+from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore
+from robustkit.pipeline.subjects import Built, build_subject
+from robustkit.precision import Chosen, choose_precision
+
+_NORMS = ("linf", "l2", "l1", "l0")
+Builder = Callable[[Subject], Built]
+
+
+def run(
+    plan: Plan,
+    store: RunStore,
+    *,
+    host: Host,
+    cache: ModelCache,
+    listen: Listener = ignore,
+    build: Builder | None = None,
+) -> list[Record]:
+    """Measure every cell of a plan that has no good record yet.
+
+    A cell that fails is a record of status "error", and the others go on. Interrupted at any moment, the same
+    call goes on where it stopped; at most one block of samples is measured again.
+
+    Args:
+        plan: what to measure.
+        store: an open run directory.
+        host: where architectures are looked up.
+        cache: of trained models.
+        listen: told about everything that happens.
+        build: makes the model of a subject; None trains or loads it.
+
+    Returns:
+        One record a cell, in the plan's order.
+    """
+    known = store.records()
+    good = {key: record for key, record in known.items() if record["status"] == "ok" and store.has_samples(key)}
+    done: dict[str, Record] = {}
+    if any(cell.key not in good for cell in plan.cells):
+        _describe_run(plan, store)
+    for subject in plan.subjects:
+        cells = [cell for cell in plan.cells if cell.subject is subject]
+        open_cells = [cell for cell in cells if cell.key not in good]
+        for cell in cells:
+            if cell.key in good:
+                done[cell.key] = good[cell.key]
+                listen(CellDone(cell, good[cell.key], True))
+        if open_cells:
+            for cell, record in _judge(subject, open_cells, plan, store, host, cache, listen, build):
+                done[cell.key] = record
+                listen(CellDone(cell, record, False))
+    return [done[cell.key] for cell in plan.cells]
+
+
+def _judge(
+    subject: Subject,
+    cells: list[Cell],
+    plan: Plan,
+    store: RunStore,
+    host: Host,
+    cache: ModelCache,
+    listen: Listener,
+    build: Builder | None,
+) -> Iterator[tuple[Cell, Record]]:
+    """Build one subject and measure its open cells."""
+    try:
+        if build is not None:
+            built = build(subject)
+        else:
+            built = build_subject(
+                subject,
+                plan,
+                host,
+                cache,
+                store.directory,
+                lambda progress: listen(TrainingStep(subject, progress)),
+            )
+    except UsageError:
+        raise
+    except Exception as error:  # a defense may fail in any way; the other subjects go on
+        for cell in cells:
+            yield cell, _failed(cell, plan, store, error, None)
+        return
+    listen(SubjectReady(subject, built.cached))
+    example, _ = plan.data.test.batch(torch.arange(min(64, plan.count)))
+    example = example.to(plan.device)
+    arena = Arena(built.model, _search_precision(built, plan, store, example), plan.spec.batch_size, example)
+    for cell in cells:
+        try:
+            record, columns = _measure(cell, arena, plan, store, listen, built)
+        except Exception as error:  # whatever an attack raises is an error of its cell, never "robust"
+            yield cell, _failed(cell, plan, store, error, built)
+            continue
+        store.finish(record, columns)
+        yield cell, record
+
+
+def _measure(
+    cell: Cell, arena: Arena, plan: Plan, store: RunStore, listen: Listener, built: Built
+) -> tuple[Record, Columns]:
+    """All blocks of one cell."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    blocks: list[Columns] = []
+    seconds, restored = 0.0, set[str]()
+    standing = _standing(cell, plan, store)
+    clean = None if cell.attack is None else _clean_predictions(cell, plan, store)
+    found = sum(store.block(cell.key, number) is not None for number in range(plan.blocks))
+    listen(CellStarted(cell, found, plan.blocks))
+    for number in range(plan.blocks):
+        before = store.block(cell.key, number)
+        if before is None:
+            rows = torch.arange(number * BLOCK, min((number + 1) * BLOCK, plan.count))
+            x, y = plan.data.test.batch(rows)
+            x, y = x.to(plan.device), y.to(plan.device)
+            seed = seed_of(cell.key, number)
+            if cell.attack is None:
+                began = time.perf_counter()
+                pred = arena.logits(x, seed).argmax(dim=1)
+                columns: Columns = {"index": rows.numpy(), "label": _numpy(y), "clean_pred": _numpy(pred)}
+                notes: dict[str, Any] = {"seconds": time.perf_counter() - began, "restored": []}
+            else:
+                result = arena.attack(
+                    cell.attack,
+                    x,
+                    y,
+                    cell.threat,
+                    seed=seed,
+                    targets=plan.spec.targets,
+                    active=None if standing is None else standing[rows].to(plan.device),
+                    clean_pred=None if clean is None else clean[rows].to(plan.device),
+                )
+                columns = block_columns(rows, y, result)
+                notes = {"seconds": result.seconds, "restored": list(result.restored)}
+            store.write_block(cell.key, number, columns, notes)
+        else:
+            columns, notes = before
+        blocks.append(columns)
+        seconds += notes["seconds"]
+        restored.update(notes["restored"])
+        listen(BlockDone(cell, number + 1, plan.blocks))
+    whole = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    record = _record(cell, plan, built) | {
+        "status": "ok",
+        "error": None,
+        "metrics": metrics(whole, cell.threat, cell.attack.entry if cell.attack else None),
+        "precision": arena.precision,
+        "seconds": round(seconds, 4),
+        "restored": sorted(restored),
+        "started": started,
+    }
+    return record, whole
+
+
+def block_columns(rows: Tensor, y: Tensor, result: BlockResult) -> Columns:
+    """One row a sample; passes are the block's, spread evenly over the samples that were attacked."""
+    attacked = max(int(result.attacked.sum()), 1)
+    share = _numpy(result.attacked).astype(np.float32) / attacked
+    return {
+        "index": rows.numpy(),
+        "label": _numpy(y),
+        "clean_pred": _numpy(result.clean_pred),
+        "adv_pred": _numpy(result.adv_pred),
+        "attacked": _numpy(result.attacked),
+        "success": _numpy(result.success),
+        "target": _numpy(result.target),
+        **{f"dist_{norm}": _numpy(getattr(result, f"dist_{norm}")) for norm in _NORMS},
+        "violation": _numpy(result.violation),
+        "forwards": share * result.forwards,
+        "backwards": share * result.backwards,
+    }
+
+
+def metrics(columns: Columns, threat: Threat, entry: object) -> dict[str, float | int | None]:
+    """The numbers of one cell; shares are of all samples, but the success rate, which is of those attacked."""
+    right = columns["clean_pred"] == columns["label"]
+    count = len(right)
+    if "success" not in columns:
+        return {"count": count, "clean_right": int(right.sum()), "clean_accuracy": float(right.mean())}
+    attacked, success = columns["attacked"], columns["success"]
+    tried = int(attacked.sum())
+    fooled = attacked & (columns["adv_pred"] != columns["label"])
+    distances = columns[f"dist_{threat.norm}"][fooled]
+    hit = columns["target"][attacked]
+    return {
+        "count": count,
+        "clean_right": int(right.sum()),
+        "clean_accuracy": float(right.mean()),
+        "robust_right": int((right & ~success).sum()),
+        "robust_accuracy": float((right & ~success).mean()),
+        "attacked": tried,
+        "success_rate": float(success.sum() / tried) if tried else None,
+        "target_rate": float((columns["adv_pred"][attacked] == hit).mean())
+        if tried and (hit >= 0).any()
+        else None,
+        "median_distance": float(np.median(distances)) if len(distances) else None,
+        "violations": int(columns["violation"].sum()),
+        "forwards": float(columns["forwards"].sum() / tried) if tried else 0.0,
+        "backwards": float(columns["backwards"].sum() / tried) if tried else 0.0,
+        "goal": entry.goal if isinstance(entry, AttackEntry) else None,  # type: ignore[dict-item]
+    }
+
+
+def _record(cell: Cell, plan: Plan, built: Built | None) -> Record:
+    subject = cell.subject
+    attack = cell.attack
+    component = None
+    if attack is not None:
+        entry = attack.entry
+        assert isinstance(entry, AttackEntry)
+        component = {
+            **component_content(attack),
+            "label": attack.label,
+            "goal": entry.goal,
+            "knowledge": entry.knowledge,
+        }
+    return {
+        "schema": SCHEMA,
+        "key": cell.key,
+        "kind": cell.kind,
+        "subject": {
+            "label": subject.label,
+            "seed": subject.seed,
+            "key": subject.key,
+            "model": plan.spec.model,
+            "defense": None if subject.defense is None else component_content(subject.defense),
+            "training_seconds": None if built is None else built.about.get("training_seconds"),
+        },
+        "component": component,
+        "dataset": {"name": plan.data.name, "fingerprint": plan.data.fingerprint, "n": plan.count},
+        "threat": {"norm": cell.threat.norm, "eps": cell.threat.eps},
+        "targets": plan.spec.targets,
+        "cascade": plan.spec.cascade,
+    }
+
+
+def _failed(cell: Cell, plan: Plan, store: RunStore, error: Exception, built: Built | None) -> Record:
+    tail = "".join(traceback.format_exception(error)).strip().splitlines()[-12:]
+    record = _record(cell, plan, built) | {
+        "status": "error",
+        "error": f"{type(error).__name__}: {error}",
+        "traceback": tail,
+        "metrics": {},
+        "precision": None,
+        "seconds": None,
+        "restored": [],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    store.finish(record, None)
+    return record
+
+
+def _clean_predictions(cell: Cell, plan: Plan, store: RunStore) -> Tensor | None:
+    """The subject's predictions on clean inputs, where its clean cell is done."""
+    key = next(other.key for other in plan.cells if other.subject is cell.subject and other.attack is None)
+    return torch.from_numpy(store.samples(key)["clean_pred"].copy()) if store.has_samples(key) else None
+
+
+def _standing(cell: Cell, plan: Plan, store: RunStore) -> Tensor | None:
+    """With a cascade: the samples that no earlier attack of this subject brought down; a failed one brings none."""
+    if not plan.spec.cascade or cell.attack is None:
+        return None
+    standing = torch.ones(plan.count, dtype=torch.bool)
+    for other in plan.cells:
+        if other is cell:
+            break
+        if other.subject is cell.subject and other.attack is not None and store.has_samples(other.key):
+            standing &= ~torch.from_numpy(store.samples(other.key)["success"].copy())
+    return standing
+
+
+def _search_precision(built: Built, plan: Plan, store: RunStore, example: Tensor) -> Chosen:
+    """Settled once for a run, and read again when it is resumed, so that all its cells agree."""
+    known = store.read_json("environment.json")
+    if "search_precision" in known:
+        settled: Chosen = known["search_precision"]
+        return settled
+    settled = choose_precision(built.model, example, plan.spec.precision)
+    _write_environment(store, known | {"search_precision": settled})
+    return settled
+
+
+def _describe_run(plan: Plan, store: RunStore) -> None:
+    store.write("spec.toml", to_toml(plan.spec, plan.resolved()))
+    _write_environment(store, store.read_json("environment.json") | environment(plan.device))
+
+
+def _write_environment(store: RunStore, content: dict[str, Any]) -> None:
+    import json
+
+    store.write("environment.json", json.dumps(content, indent=2) + "\n")
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy()

@@ -1,0 +1,189 @@
+"""Run directories and the cache of trained models. Nothing is ever half-written.
+
+Files are written beside their place and renamed; `records.jsonl` alone grows at its end, one line a cell, and
+a line torn by a kill is cut off when the file is next opened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_dir
+
+from robustkit.params import UsageError
+
+Record = dict[str, Any]
+Columns = dict[str, np.ndarray]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file by rename, flushed to disk first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+class RunStore:
+    """One run directory.
+
+    Layout: spec.toml, environment.json, records.jsonl, samples/KEY.parquet (one row a test sample),
+    models/, tables/; and while a cell is at work blocks/KEY/NNNNN.parquet.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._records = directory / "records.jsonl"
+        self._lock = FileLock(directory / ".lock")
+
+    def open(self) -> None:
+        """Make the directory and take it for this process.
+
+        Raises:
+            UsageError: another process is at work here.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(f"another process is at work in {self.directory}; wait for it, or use -o") from None
+        self._repair()
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def records(self) -> dict[str, Record]:
+        """The last record of each cell, by key, in the order in which cells were first finished."""
+        if not self._records.is_file():
+            return {}
+        found: dict[str, Record] = {}
+        for line in self._records.read_bytes().split(b"\n"):
+            record = _parsed(line)
+            if record is not None:
+                found[record["key"]] = record
+        return found
+
+    def samples(self, key: str) -> Columns:
+        """The per-sample columns of a finished cell."""
+        return _read(self.directory / "samples" / f"{key}.parquet")[0]
+
+    def has_samples(self, key: str) -> bool:
+        return (self.directory / "samples" / f"{key}.parquet").is_file()
+
+    def block(self, key: str, number: int) -> tuple[Columns, dict[str, Any]] | None:
+        """A block that was finished before, with what was noted beside it; None where there is none."""
+        path = self._block_path(key, number)
+        return _read(path) if path.is_file() else None
+
+    def write_block(self, key: str, number: int, columns: Columns, notes: Mapping[str, Any]) -> None:
+        _write(self._block_path(key, number), columns, notes)
+
+    def finish(self, record: Record, columns: Columns | None) -> None:
+        """Make a cell final: its samples, then its record, then its blocks are no longer needed."""
+        key = record["key"]
+        if columns is not None:
+            _write(self.directory / "samples" / f"{key}.parquet", columns, {})
+        line = json.dumps(record, sort_keys=True, allow_nan=False) + "\n"
+        descriptor = os.open(self._records, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if columns is not None:
+            shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.directory / name
+        write_atomically(path, text.encode())
+        return path
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file of this run; empty where there is none."""
+        path = self.directory / name
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def _block_path(self, key: str, number: int) -> Path:
+        return self.directory / "blocks" / key / f"{number:05}.parquet"
+
+    def _repair(self) -> None:
+        """Cut off what a kill left behind the last whole line."""
+        if not self._records.is_file():
+            return
+        content = self._records.read_bytes()
+        whole = b"".join(line + b"\n" for line in content.split(b"\n") if _parsed(line) is not None)
+        if whole != content:
+            write_atomically(self._records, whole)
+
+
+class ModelCache:
+    """Trained weights by content key, shared by all runs of a user.
+
+    The folder is $ROBUSTKIT_CACHE, else the user's cache folder. One process at a time trains a key; others
+    that want it wait, then load it.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        given = os.environ.get("ROBUSTKIT_CACHE")
+        self.directory = directory or Path(given if given else user_cache_dir("robustkit"))
+
+    def weights(self, key: str) -> Path:
+        return self.directory / "models" / f"{key}.safetensors"
+
+    def training(self, key: str) -> Path:
+        """Where a training keeps its checkpoint and events until it is done."""
+        return self.directory / "training" / key
+
+    def lock(self, key: str) -> AbstractContextManager[Any]:
+        """Held while a key is trained; the operating system frees it when the process dies."""
+        folder = self.directory / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{key}.lock")
+
+    def provenance(self, key: str) -> dict[str, Any] | None:
+        """What is known of cached weights; None where they are not there, or not whole."""
+        path = self.weights(key).with_suffix(".json")
+        if not path.is_file() or not self.weights(key).is_file():
+            return None
+        loaded: dict[str, Any] = json.loads(path.read_text())
+        return loaded
+
+    def describe(self, key: str, about: Mapping[str, Any]) -> None:
+        """Write the provenance: the last step, which makes weights count as cached."""
+        write_atomically(self.weights(key).with_suffix(".json"), json.dumps(dict(about), indent=2).encode())
+
+
+def _parsed(line: bytes) -> Record | None:
+    """A record, or None where the line is torn."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "key" in record else None
+
+
+def _write(path: Path, columns: Columns, notes: Mapping[str, Any]) -> None:
+    table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    table = table.replace_schema_metadata({"robustkit": json.dumps(dict(notes))})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def _read(path: Path) -> tuple[Columns, dict[str, Any]]:
+    table = pq.read_table(path)
+    notes = json.loads((table.schema.metadata or {}).get(b"robustkit", b"{}"))
+    return {name: table.column(name).to_numpy() for name in table.column_names}, notes
