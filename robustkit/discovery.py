@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -106,6 +105,7 @@ def requirement_complaint(candidate: Candidate, version: str) -> str:
     """Why RobustKit `version` is not the one this plugin was built for, or nothing.
 
     pip checks this when it installs, but not when RobustKit is upgraded alone or the plugin lies on PYTHONPATH.
+    Without a version (RobustKit itself is not installed) there is nothing to compare.
     """
     from packaging.requirements import InvalidRequirement, Requirement
 
@@ -120,13 +120,15 @@ def requirement_complaint(candidate: Candidate, version: str) -> str:
             continue
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
-        if not requirement.specifier.contains(version, prereleases=True):
+        if version and not requirement.specifier.contains(version, prereleases=True):
             return f"built for robustkit {requirement.specifier}, this is {version}; upgrade one of the two"
     return ""
 
 
 def describe(error: BaseException) -> str:
     """An error in one line, with the place outside RobustKit and importlib that led to it."""
+    import traceback  # only a plugin that failed needs it
+
     try:
         message = " ".join(str(error).split())
     except Exception:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from robustkit.params import UsageError
@@ -17,7 +18,7 @@ def is_reference(text: str) -> bool:
     return bool(colon) and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
-def import_factory(text: str) -> Callable[[], Any]:
+def import_factory(text: str) -> Callable[..., Any]:
     """The callable that "package.module:factory" names; modules of the working directory are found too.
 
     Raises:
@@ -35,21 +36,32 @@ def import_factory(text: str) -> Callable[[], Any]:
     if found is None:
         raise UsageError(f"{text}: {module_name} ({getattr(module, '__file__', '')}) has no {attribute!r}")
     if not callable(found):
-        raise UsageError(f"{text} is a {type(found).__name__}; name a function without parameters")
-    factory: Callable[[], Any] = found
+        raise UsageError(f"{text} is a {type(found).__name__}; name a function")
+    factory: Callable[..., Any] = found
     return factory
 
 
-def call_factory(text: str) -> Any:
-    """Import "package.module:factory" and call it without arguments.
+def takes(factory: Callable[..., Any], names: Mapping[str, Any]) -> bool:
+    """Whether a factory has parameters of all these names, or at least one that it cannot do without."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (ValueError, TypeError):  # some callables written in C
+        return False
+    needed = [
+        p for p in parameters.values() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    return bool(needed) or names.keys() <= parameters.keys()
+
+
+def call_factory(text: str, factory: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what "package.module:factory" named; `text` is for messages.
 
     Raises:
-        UsageError: it cannot be imported, or fails.
+        UsageError: it fails.
     """
-    factory = import_factory(text)
     try:
-        return factory()
+        return factory(*arguments)
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{text}() failed with {type(error).__name__}: {error}") from error
+        raise UsageError(f"{text} failed with {type(error).__name__}: {error}") from error

@@ -1,27 +1,39 @@
 """Hook specs and entry types: all that a plugin's `__init__` imports. No torch, no pandas.
 
-A plugin is a module named by an entry point of the group "robustkit". Its hooks take no arguments and yield
-entries; an entry is data, and names the component by a string that is imported when it is first used.
+A plugin is a module named by an entry point of the group "robustkit":
+
+    [project]
+    dependencies = ["robustkit>=0.1,<0.2"]
+
+    [project.entry-points.robustkit]
+    mine = "my_plugin"
+
+Its hooks take no arguments and yield entries; an entry is data, and names the component by a string that is
+imported when it is first used. What the distribution requires of robustkit is checked again when it is loaded; a
+module may besides say `ROBUSTKIT_API = 1`, the number of the hooks it was written for.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import pluggy
 
 from robustkit.contracts import NORMS, Norm
 
 API = 1
-"""Version of the hooks and entries. Within one number entries only gain optional fields."""
+"""Version of the hooks and entries. Within one number hooks and optional fields are only added."""
 
 hookspec = pluggy.HookspecMarker("robustkit")
 hookimpl = pluggy.HookimplMarker("robustkit")
 
 Kind = Literal["attack", "defense", "certifier", "detector", "poison", "dataset", "model"]
+Knowledge = Literal["white-box", "score", "decision"]
+Goal = Literal["budget", "minimal"]
+Scope = Literal["model", "dataset", "input"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -53,6 +65,9 @@ class Entry:
     notes: str = ""
 
     def __post_init__(self) -> None:
+        for field in ("name", "target", "summary", "paper", "needs", "notes"):
+            if not isinstance(getattr(self, field), str):
+                raise ValueError(f"entry {self.name!r}: {field}={getattr(self, field)!r} is not a text")
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"entry name {self.name!r} must match {_NAME.pattern}")
         if not _TARGET.fullmatch(self.target):
@@ -61,10 +76,16 @@ class Entry:
             raise ValueError(f"{self.name}: summary must be one non-empty line")
 
 
-def _check_norms(name: str, norms: frozenset[Norm]) -> None:
-    unknown = set(norms) - set(NORMS)
-    if unknown:
-        raise ValueError(f"{name}: norms {sorted(unknown)} are not among {', '.join(NORMS)}")
+def _check_norms(entry: AttackEntry | CertifierEntry) -> None:
+    if isinstance(entry.norms, str) or set(entry.norms) - set(NORMS):
+        raise ValueError(f"{entry.name}: norms={entry.norms!r} must be a set of some of {', '.join(NORMS)}")
+    object.__setattr__(entry, "norms", frozenset(entry.norms))  # a plain set would leave the entry unhashable
+
+
+def _check_choice(entry: Entry, field: str, choices: tuple[str, ...]) -> None:
+    value = getattr(entry, field)
+    if value not in choices:
+        raise ValueError(f"{entry.name}: {field}={value!r} is not one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +103,16 @@ class AttackEntry(Entry):
     kind: ClassVar[Kind] = "attack"
 
     norms: frozenset[Norm]
-    knowledge: Literal["white-box", "score", "decision"] = "white-box"
-    goal: Literal["budget", "minimal"] = "budget"
+    knowledge: Knowledge = "white-box"
+    goal: Goal = "budget"
     targeted: bool = False
     deterministic: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_norms(self.name, self.norms)
+        _check_norms(self)
+        _check_choice(self, "knowledge", get_args(Knowledge))
+        _check_choice(self, "goal", get_args(Goal))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +132,12 @@ class DefenseEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class CertifierEntry(Entry):
-    """A certifier: `(model, x, y) -> Certificate`."""
+    """A certifier: `(model, x, y) -> Certificate`.
+
+    Args:
+        norms: of the radii it can give.
+        probabilistic: its promise holds with a probability; otherwise always.
+    """
 
     kind: ClassVar[Kind] = "certifier"
 
@@ -118,7 +146,7 @@ class CertifierEntry(Entry):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_norms(self.name, self.norms)
+        _check_norms(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +155,11 @@ class DetectorEntry(Entry):
 
     kind: ClassVar[Kind] = "detector"
 
-    scope: Literal["model", "dataset", "input"]
+    scope: Scope
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice(self, "scope", get_args(Scope))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,35 +188,138 @@ class Specs:
 
     @hookspec
     def robustkit_attacks(self) -> Iterable[AttackEntry]:
-        """Yield the attacks of this plugin."""
+        """Yield the attacks of this plugin; each target is a `robustkit.contracts.Attack`.
+
+        Example:
+            from robustkit import AttackEntry, hookimpl
+
+            @hookimpl
+            def robustkit_attacks():
+                yield AttackEntry(
+                    name="sign",
+                    target="my_plugin.sign:Sign",
+                    summary="One step along the sign of the gradient.",
+                    paper="https://arxiv.org/abs/1412.6572",
+                    norms=frozenset({"linf"}),
+                )
+        """
         raise AssertionError("a spec is never called")
 
     @hookspec
     def robustkit_defenses(self) -> Iterable[DefenseEntry]:
-        """Yield the defenses of this plugin."""
+        """Yield the defenses of this plugin; each target is a `robustkit.contracts.Defense`.
+
+        Example:
+            from robustkit import DefenseEntry, hookimpl
+
+            @hookimpl
+            def robustkit_defenses():
+                yield DefenseEntry(
+                    name="clip",
+                    target="my_plugin.clip:Clip",
+                    summary="Adversarial training with clipped logits.",
+                )
+        """
         raise AssertionError("a spec is never called")
 
     @hookspec
     def robustkit_certifiers(self) -> Iterable[CertifierEntry]:
-        """Yield the certifiers of this plugin."""
+        """Yield the certifiers of this plugin; each target is a `robustkit.contracts.Certifier`.
+
+        Example:
+            from robustkit import CertifierEntry, hookimpl
+
+            @hookimpl
+            def robustkit_certifiers():
+                yield CertifierEntry(
+                    name="lipschitz",
+                    target="my_plugin.lipschitz:Lipschitz",
+                    summary="Margin over the product of the layers' spectral norms.",
+                    norms=frozenset({"l2"}),
+                    probabilistic=False,
+                )
+        """
         raise AssertionError("a spec is never called")
 
     @hookspec
     def robustkit_detectors(self) -> Iterable[DetectorEntry]:
-        """Yield the detectors of this plugin."""
+        """Yield the detectors of this plugin; each target is a `robustkit.contracts.Detector`.
+
+        Example:
+            from robustkit import DetectorEntry, hookimpl
+
+            @hookimpl
+            def robustkit_detectors():
+                yield DetectorEntry(
+                    name="entropy",
+                    target="my_plugin.entropy:Entropy",
+                    summary="Entropy of the prediction under blends of clean inputs.",
+                    scope="input",
+                )
+        """
         raise AssertionError("a spec is never called")
 
     @hookspec
     def robustkit_poisons(self) -> Iterable[PoisonEntry]:
-        """Yield the poisons of this plugin."""
+        """Yield the poisons of this plugin; each target is a `robustkit.contracts.Poison`.
+
+        Example:
+            from robustkit import PoisonEntry, hookimpl
+
+            @hookimpl
+            def robustkit_poisons():
+                yield PoisonEntry(
+                    name="corner",
+                    target="my_plugin.corner:Corner",
+                    summary="A white square in the corner, labels set to one class.",
+                )
+        """
         raise AssertionError("a spec is never called")
 
     @hookspec
     def robustkit_datasets(self) -> Iterable[DatasetEntry]:
-        """Yield the data sources of this plugin."""
+        """Yield the data sources of this plugin; each target is a `robustkit.contracts.Source`.
+
+        Example:
+            from robustkit import DatasetEntry, hookimpl
+
+            @hookimpl
+            def robustkit_datasets():
+                yield DatasetEntry(
+                    name="road_signs",
+                    target="my_plugin.signs:RoadSigns",
+                    summary="43 classes of road signs, 32 x 32.",
+                )
+        """
         raise AssertionError("a spec is never called")
 
     @hookspec
     def robustkit_models(self) -> Iterable[ModelEntry]:
-        """Yield the architectures of this plugin."""
+        """Yield the architectures of this plugin; each target is a `robustkit.contracts.Architecture`.
+
+        Example:
+            from robustkit import ModelEntry, hookimpl
+
+            @hookimpl
+            def robustkit_models():
+                yield ModelEntry(
+                    name="tiny_vit",
+                    target="my_plugin.vit:TinyViT",
+                    summary="A vision transformer of 5 million weights.",
+                )
+        """
         raise AssertionError("a spec is never called")
+
+
+HOOKS: Mapping[str, type[Entry]] = {
+    "robustkit_attacks": AttackEntry,
+    "robustkit_defenses": DefenseEntry,
+    "robustkit_certifiers": CertifierEntry,
+    "robustkit_detectors": DetectorEntry,
+    "robustkit_poisons": PoisonEntry,
+    "robustkit_datasets": DatasetEntry,
+    "robustkit_models": ModelEntry,
+}
+"""What the entries of each hook are."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)

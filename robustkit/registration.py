@@ -93,8 +93,10 @@ class Registry:
 
     def _import(self, provider: Provider) -> None:
         self._owners[provider.name] = provider
+        module = None
         with self._guard(provider, "import"):
             module = importlib.import_module(provider.module)
+        if module is not None:
             self._register(provider, module)
 
     def _is_taken(self, provider: Provider) -> bool:
@@ -141,7 +143,7 @@ class Registry:
         entries: dict[str, Registered] = {}
         with self._guard(provider, hook):
             for entry in call() or ():
-                if type(entry) is not entry_type:
+                if not isinstance(entry, entry_type):
                     raise TypeError(f"yields {entry!r}, which is no {entry_type.__name__}")
                 if entry.name in entries:
                     raise ValueError(f"yields {entry.name!r} twice")

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from robustkit.factory import call_factory, import_factory, is_reference
+from robustkit.factory import call_factory, import_factory, is_reference, takes
 from robustkit.params import UsageError
 
 
@@ -33,7 +34,7 @@ def test_modules_of_the_working_directory_are_found_last(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_factory_module.py").write_text("def make():\n    return 41 + 1\n")
     (tmp_path / "json.py").write_text("def make():\n    return 'shadowed'\n")
-    assert call_factory("own_factory_module:make") == 42
+    assert import_factory("own_factory_module:make")() == 42
     with pytest.raises(UsageError, match="has no 'make'"):
         import_factory("json:make")
     monkeypatch.delitem(sys.modules, "own_factory_module")
@@ -46,11 +47,33 @@ def test_a_module_that_exits_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
         import_factory("leaves_at_once:make")
 
 
-def test_a_usage_error_of_the_factory_passes_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_name_the_factory_and_usage_errors_pass_unchanged() -> None:
     def refuse() -> None:
         raise UsageError("give me a license")
 
-    monkeypatch.setattr(sys.modules[__name__], "made_for_this_test", refuse, raising=False)
-    monkeypatch.setitem(sys.modules, "refusing_module", sys.modules[__name__])
     with pytest.raises(UsageError, match=r"^give me a license$"):
-        call_factory("refusing_module:made_for_this_test")
+        call_factory("module:refuse", refuse)
+    with pytest.raises(UsageError, match=r"^module:divide failed with ZeroDivisionError"):
+        call_factory("module:divide", lambda a, b: a / b, 1, 0)
+
+
+class _Net:
+    def __init__(self, shape: object, classes: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("factory", "expected"),
+    [
+        (lambda: 0, False),
+        (lambda width=3: 0, False),
+        (lambda *rest, **more: 0, False),
+        (lambda shape, classes: 0, True),
+        (lambda s, k, width=3: 0, True),
+        (lambda shape=(1, 2, 3), classes=10: 0, True),
+        (lambda *, classes: 0, True),
+        (_Net, True),
+        (dict, False),
+    ],
+)
+def test_which_factories_are_given_shape_and_classes(factory: Callable[..., object], expected: bool) -> None:
+    assert takes(factory, {"shape": (1, 2, 3), "classes": 10}) is expected

@@ -10,7 +10,7 @@ import torch
 
 from robustkit.contracts import Data, Source
 from robustkit.data.splits import check_unit_range
-from robustkit.factory import call_factory, is_reference
+from robustkit.factory import call_factory, import_factory, is_reference
 from robustkit.host import Host, NameNotFound, Registered
 from robustkit.params import UsageError
 
@@ -36,7 +36,7 @@ def load_data(text: str, *, host: Host, data_dir: Path | None = None) -> Data:
     except NameNotFound:
         if not is_reference(text):
             raise
-        return _checked(call_factory(text), text)
+        return _checked(call_factory(text, import_factory(text)), text)
     if "path" in _fields(host, registered):
         path, given = _split_path(text, rest, _fields(host, registered))
         source: Source = host.build("dataset", name, {"path": path, **given}).value

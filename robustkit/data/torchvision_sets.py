@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,10 +103,10 @@ class SVHN:
 
 
 def _idx_set(name: str, folder: str, classes: tuple[str, ...], eps: float, root: Path) -> Data:
-    from torchvision import datasets
-
     files = _idx_files(root / folder / "raw") or _idx_files(root / name)
     if files is None:
+        from torchvision import datasets
+
         expected = [root / folder / "raw" / f"{stem}.gz" for stem in _IDX]
         _open(name, getattr(datasets, folder), expected, root)
         files = _idx_files(root / folder / "raw") or expected
@@ -165,12 +164,11 @@ def _open(name: str, reader: Any, files: Sequence[Path], root: Path, **part: Any
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torchvision prints to stdout, waits for ever, and its pickles warn since numpy 2.4."""
+    """torchvision prints to stdout, where tables go, and waits for ever for a silent server."""
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_PATIENCE)
     try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
+        with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
         socket.setdefaulttimeout(patience)

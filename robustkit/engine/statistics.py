@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-
-from scipy.stats import binom, norm
+from statistics import NormalDist
 
 
 def wilson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
@@ -19,7 +18,7 @@ def wilson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
         raise ValueError(f"hits={hits} must be between 0 and count={count}")
     if count == 0:
         return 0.0, 1.0
-    z = float(norm.ppf((1 + level) / 2))
+    z = NormalDist().inv_cdf((1 + level) / 2)
     share = hits / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -35,6 +34,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
         only_first: samples that only the first model gets right.
         only_second: samples that only the second gets right.
     """
+    from scipy.stats import binom  # a second of import that no bench needs
+
     total = only_first + only_second
     if total == 0:
         return 1.0
@@ -54,7 +55,7 @@ def paired_difference(
     """
     if count <= 0 or only_first < 0 or only_second < 0 or only_first + only_second > count:
         raise ValueError(f"{only_first} and {only_second} discordant samples do not fit into {count}")
-    z = float(norm.ppf((1 + level) / 2))
+    z = NormalDist().inv_cdf((1 + level) / 2)
     first, second = (only_first + 1) / (count + 2), (only_second + 1) / (count + 2)
     centre = second - first
     half = z * math.sqrt((first + second - centre * centre) / (count + 2))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from robustkit.contracts import Architecture, Data
-from robustkit.factory import call_factory, is_reference
+from robustkit.factory import call_factory, import_factory, is_reference, takes
 from robustkit.host import Host, NameNotFound
 from robustkit.models.normalise import Normalise, Normalised
 from robustkit.models.torchvision_nets import PREFIX, torchvision_net
@@ -18,8 +20,9 @@ def build_model(text: str, data: Data, *, host: Host, seed: int = 0) -> nn.Modul
 
     Args:
         text: a registered name with parameters ("wide_resnet:depth=16:width=4"), "torchvision.NAME" (with
-            ":weights=DEFAULT" for its published weights), or "package.module:factory", a callable without
-            arguments that returns a whole model, inputs in [0, 1], normalisation included.
+            ":weights=DEFAULT" for its published weights), or "package.module:factory". A factory with the
+            parameters (shape, classes) makes a network, which is normalised like ours; one without parameters
+            makes a whole model, inputs in [0, 1], normalisation included, which is taken as it is.
         data: gives shape, number of classes, mean and std. Published weights bring their own mean and std.
         host: where names are looked up.
         seed: of the first weights; the caller's random state stays as it is.
@@ -35,8 +38,8 @@ def build_model(text: str, data: Data, *, host: Host, seed: int = 0) -> nn.Modul
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which would reseed CUDA as well
         if _is_factory(text, host):
-            network = call_factory(text)
-            mean, std = (0.0,), (1.0,)
+            network, whole = _from_factory(text, data)
+            mean, std = ((0.0,), (1.0,)) if whole else (mean, std)
             checked = True
         elif text.startswith(PREFIX) and not any(p.name == PREFIX[:-1] for p in host.providers):
             network, own = torchvision_net(*parse_call(text), data.shape, len(data.classes))
@@ -74,6 +77,14 @@ def _try(model: nn.Module, data: Data, text: str) -> None:
             f"{text} gives {tuple(logits.shape)} for 2 images; {data.name} has {len(data.classes)} classes, "
             f"which takes logits (2, {len(data.classes)})"
         )
+
+
+def _from_factory(text: str, data: Data) -> tuple[Any, bool]:
+    """What a factory makes, and whether it is a whole model."""
+    factory = import_factory(text)
+    given = {"shape": data.shape, "classes": len(data.classes)}
+    whole = not takes(factory, given)
+    return call_factory(text, factory, *(() if whole else given.values())), whole
 
 
 def _is_factory(text: str, host: Host) -> bool:

@@ -50,8 +50,6 @@ def processor() -> str:
     if not info.is_file():
         return platform.processor() or platform.machine()
     text = info.read_text(errors="replace")
-    name = next(
-        (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), ""
-    )
+    name = next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "")
     units = [unit for unit in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if f" {unit}" in text]
     return f"{name or platform.machine()} ({', '.join(units)})" if units else name or platform.machine()

@@ -19,6 +19,13 @@ class SubjectReady:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Another process trains this model right now; when it is done, it is loaded."""
+
+    subject: Subject
+
+
+@dataclass(frozen=True)
 class TrainingStep:
     subject: Subject
     progress: TrainingProgress
@@ -47,7 +54,7 @@ class CellDone:
     reused: bool
 
 
-Event = SubjectReady | TrainingStep | CellStarted | BlockDone | CellDone
+Event = SubjectReady | Waiting | TrainingStep | CellStarted | BlockDone | CellDone
 Listener = Callable[[Event], None]
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from robustkit.contracts import Data, Recipe, Threat
+from robustkit.contracts import Data, Norm, Recipe, Threat
 from robustkit.data.load import load_data
 from robustkit.hookspecs import AttackEntry, DefenseEntry
 from robustkit.host import Component, Host
-from robustkit.models.weights import file_hash
 from robustkit.params import UsageError
-from robustkit.pipeline.keys import component_content, key_of
+from robustkit.pipeline.keys import component_content, file_hash, key_of, model_content
 from robustkit.pipeline.spec import BenchSpec, apply_recipe
 from robustkit.training import loop
 
@@ -32,13 +32,15 @@ class Subject:
 
     Args:
         label: what the table calls it.
+        role: "baseline" (undefended), "given" (a checkpoint or a pretrained model) or "defense".
         seed: of its training.
-        defense: that trains it, or that is wrapped around the baseline; None for a checkpoint.
+        defense: that trains it, or that is wrapped around the baseline; None for a model that is given.
         checkpoint: weights on disk, or None.
         key: of its content.
     """
 
     label: str
+    role: Literal["baseline", "given", "defense"]
     seed: int
     defense: Component | None
     checkpoint: Path | None
@@ -53,12 +55,17 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One measurement: a subject's clean predictions (no attack), or one attack at one threat."""
+    """One measurement: a subject's clean predictions (no attack), or one attack at one threat.
+
+    `stream` names its random draws. It leaves out model, versions, precision and number of samples, so that
+    subjects and runs are compared under the same draws, and a run on fewer samples is a part of the full one.
+    """
 
     subject: Subject
     attack: Component | None
     threat: Threat
     key: str
+    stream: str
     passes: int | None  # forward and backward passes a sample, an estimate; None where unknown
 
     @property
@@ -84,6 +91,13 @@ class Plan:
     subjects: tuple[Subject, ...]
     cells: tuple[Cell, ...]
     key: str
+
+    @property
+    def name(self) -> str:
+        """What its run directory is called unless the user says otherwise: the same for the same bench."""
+        texts = (self.spec.dataset.rpartition("/")[2], self.spec.model.rpartition("/")[2])
+        words = [re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")[:40] for text in texts]
+        return "-".join([*words, self.key[:8]])
 
     @property
     def blocks(self) -> int:
@@ -119,40 +133,48 @@ def make_plan(spec: BenchSpec, host: Host) -> Plan:
     """
     data = load_data(spec.dataset, host=host, data_dir=Path(spec.data_dir) if spec.data_dir else None)
     threats = _threats(spec, data)
-    training_threat = Threat(
-        threats[0].norm, spec.train_eps if spec.train_eps is not None else max(t.eps for t in threats)
-    )
+    training_threat = _threat(threats[0].norm, _train_eps(spec, threats, data))
     recipe = apply_recipe(data.recipe, spec.recipe)
+    subjects = plan_subjects(spec, data, training_threat, recipe, host)
+    return plan_cells(spec, data, subjects, host)
+
+
+def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host) -> Plan:
+    """The plan of a spec whose data and subjects are at hand."""
+    threats = _threats(spec, data)
     attacks = [host.build("attack", text) for text in spec.attacks]
     for attack in attacks:
         _check_norm(attack, threats[0], host)
     count = len(data.test) if spec.limit is None else min(spec.limit, len(data.test))
     if not count:
         raise UsageError(f"{spec.dataset} has no test samples")
-    subjects = _subjects(spec, data, training_threat, recipe, host)
     cells: list[Cell] = []
     for subject in subjects:
         cells.append(_cell(spec, data, count, subject, None, threats[0], ()))
         earlier: list[str] = []
         for attack in attacks:
             for threat in _scored_at(attack, threats):
-                cell = _cell(spec, data, count, subject, attack, threat, tuple(earlier))
-                cells.append(cell)
+                cells.append(_cell(spec, data, count, subject, attack, threat, tuple(earlier)))
             if spec.cascade:
                 earlier.append(cells[-1].key)
-    key = key_of({"cells": [cell.key for cell in cells]})
     return Plan(
         spec=spec,
         data=data,
         threats=threats,
-        training_threat=training_threat,
-        recipe=recipe,
+        training_threat=_threat(threats[0].norm, _train_eps(spec, threats, data)),
+        recipe=apply_recipe(data.recipe, spec.recipe),
         device=_device(spec.device),
         count=count,
         subjects=tuple(subjects),
         cells=tuple(cells),
-        key=key,
+        key=key_of({"cells": [cell.key for cell in cells]}),
     )
+
+
+def external_subject(label: str, seed: int, weights: str) -> Subject:
+    """A model that the caller holds; `weights` stands for its content."""
+    key = key_of({"weights": weights, "seed": seed})
+    return Subject(label=label, role="given", seed=seed, defense=None, checkpoint=None, key=key)
 
 
 def _threats(spec: BenchSpec, data: Data) -> tuple[Threat, ...]:
@@ -164,10 +186,22 @@ def _threats(spec: BenchSpec, data: Data) -> tuple[Threat, ...]:
         raise UsageError(f"eps={list(radii)} holds a value twice")
     if spec.cascade and len(radii) > 1:
         raise UsageError("cascade judges one eps; give a single one, or leave cascade off")
+    return tuple(_threat(norm, eps) for eps in sorted(radii))
+
+
+def _threat(norm: Norm, eps: float) -> Threat:
     try:
-        return tuple(Threat(norm, eps) for eps in sorted(radii))
+        return Threat(norm, eps)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _train_eps(spec: BenchSpec, threats: tuple[Threat, ...], data: Data) -> float:
+    """A curve is measured on models that were trained as usual."""
+    if spec.train_eps is not None:
+        return spec.train_eps
+    usual = data.threat if data.threat.norm == threats[0].norm else None
+    return usual.eps if usual is not None and len(threats) > 1 else threats[-1].eps
 
 
 def _check_norm(attack: Component, threat: Threat, host: Host) -> None:
@@ -192,56 +226,72 @@ def _scored_at(attack: Component, threats: tuple[Threat, ...]) -> tuple[Threat, 
     return threats[-1:] if isinstance(entry, AttackEntry) and entry.goal == "minimal" else threats
 
 
-def _subjects(spec: BenchSpec, data: Data, threat: Threat, recipe: Recipe, host: Host) -> list[Subject]:
+def plan_subjects(spec: BenchSpec, data: Data, threat: Threat, recipe: Recipe, host: Host) -> list[Subject]:
+    """The models of a bench, what is wrapped before its wrappers."""
+    model = model_content(spec.model, data, host)
     wanted = [host.build("defense", text) for text in spec.defenses]
     checkpoint = Path(spec.checkpoint) if spec.checkpoint else None
     subjects: list[Subject] = []
     for seed in spec.seeds:
         base: Subject
-        if checkpoint is not None:
+        if checkpoint is not None or spec.pretrained:
             trained = [c for c in wanted if isinstance(c.entry, DefenseEntry) and c.entry.trains]
             if trained:
                 raise UsageError(
-                    f"{trained[0].label} trains a model, {checkpoint} is one already; leave one of the two out"
+                    f"{trained[0].label} trains a model, {spec.checkpoint or spec.model} is one already; "
+                    "leave one of the two out"
                 )
-            content = {"checkpoint": file_hash(checkpoint), "model": spec.model, "data": data.fingerprint}
+            content = {"checkpoint": file_hash(checkpoint) if checkpoint else None, "model": model}
+            label = checkpoint.stem if checkpoint else spec.model
             base = Subject(
-                label=checkpoint.stem, seed=seed, defense=None, checkpoint=checkpoint, key=key_of(content)
+                label=label, role="given", seed=seed, defense=None, checkpoint=checkpoint, key=key_of(content)
             )
             subjects.append(base)
         else:
-            base = _trained(host.build("defense", BASELINE), seed, spec, data, threat, recipe)
+            base = _trained(host.build("defense", BASELINE), seed, model, data, threat, recipe)
             wraps = any(isinstance(c.entry, DefenseEntry) and not c.entry.trains for c in wanted)
             if spec.baseline or wraps or not wanted:
                 subjects.append(base)
         for component in wanted:
             if isinstance(component.entry, DefenseEntry) and not component.entry.trains:
                 content = {"wraps": base.key, "defense": component_content(component)}
-                wrapped = Subject(
-                    label=component.label, seed=seed, defense=component, checkpoint=None, key=key_of(content)
+                subjects.append(
+                    Subject(
+                        label=component.label,
+                        role="defense",
+                        seed=seed,
+                        defense=component,
+                        checkpoint=None,
+                        key=key_of(content),
+                    )
                 )
-                subjects.append(wrapped)
             elif component.label != base.label or not any(s.key == base.key for s in subjects):
-                subjects.append(_trained(component, seed, spec, data, threat, recipe))
+                subjects.append(_trained(component, seed, model, data, threat, recipe))
     return subjects
 
 
 def _trained(
-    defense: Component, seed: int, spec: BenchSpec, data: Data, threat: Threat, recipe: Recipe
+    defense: Component, seed: int, model: Mapping[str, Any], data: Data, threat: Threat, recipe: Recipe
 ) -> Subject:
     undefended = defense.registered.qualified == f"robustkit.{BASELINE}"
     content: Mapping[str, Any] = {
         "defense": component_content(defense),
-        "model": spec.model,
+        "model": dict(model),
         "data": data.fingerprint,
         # ordinary training does not depend on the threat, so its weights serve all of them
         "threat": None if undefended else [threat.norm, threat.eps],
         "recipe": dataclasses.asdict(recipe),
-        "precision": spec.precision,
         "seed": seed,
         "loop": loop.VERSION,
     }
-    return Subject(label=defense.label, seed=seed, defense=defense, checkpoint=None, key=key_of(content))
+    return Subject(
+        label=defense.label,
+        role="baseline" if undefended else "defense",
+        seed=seed,
+        defense=defense,
+        checkpoint=None,
+        key=key_of(content),
+    )
 
 
 def _cell(
@@ -268,7 +318,22 @@ def _cell(
             "targets": spec.targets,
             "earlier": list(earlier),
         }
-    return Cell(subject=subject, attack=attack, threat=threat, key=key_of(content), passes=_estimate(attack))
+    stream = key_of(
+        {
+            "attack": None if attack is None else [attack.registered.qualified, dict(attack.params)],
+            "threat": [threat.norm, threat.eps],
+            "data": data.fingerprint,
+            "seed": subject.seed,
+        }
+    )
+    return Cell(
+        subject=subject,
+        attack=attack,
+        threat=threat,
+        key=key_of(content),
+        stream=stream,
+        passes=_estimate(attack),
+    )
 
 
 def _estimate(attack: Component | None) -> int | None:

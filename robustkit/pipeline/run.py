@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,6 @@ from robustkit.contracts import Threat
 from robustkit.engine.evaluate import Arena, BlockResult
 from robustkit.hookspecs import AttackEntry
 from robustkit.host import Host
-from robustkit.params import UsageError
 from robustkit.pipeline.environment import environment
 from robustkit.pipeline.events import (
     BlockDone,
@@ -25,13 +25,14 @@ from robustkit.pipeline.events import (
     Listener,
     SubjectReady,
     TrainingStep,
+    Waiting,
     ignore,
 )
 from robustkit.pipeline.keys import component_content, seed_of
 from robustkit.pipeline.plan import BLOCK, SCHEMA, Cell, Plan, Subject
 from robustkit.pipeline.spec import to_toml
 from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore
-from robustkit.pipeline.subjects import Built, build_subject
+from robustkit.pipeline.subjects import Built, TrainingFailed, build_subject
 from robustkit.precision import Chosen, choose_precision
 
 _NORMS = ("linf", "l2", "l1", "l0")
@@ -63,62 +64,103 @@ def run(
     Returns:
         One record a cell, in the plan's order.
     """
-    known = store.records()
-    good = {key: record for key, record in known.items() if record["status"] == "ok" and store.has_samples(key)}
+    good = _good(plan, store)
     done: dict[str, Record] = {}
-    if any(cell.key not in good for cell in plan.cells):
+    if any(cell.key not in good for cell in plan.cells) or store.cells() != [cell.key for cell in plan.cells]:
         _describe_run(plan, store)
     for subject in plan.subjects:
         cells = [cell for cell in plan.cells if cell.subject is subject]
-        open_cells = [cell for cell in cells if cell.key not in good]
+        built = None
+        if any(cell.key not in good for cell in cells):
+            try:
+                built = _built(subject, plan, store, host, cache, listen, build)
+            except TrainingFailed as failure:  # the other subjects go on
+                for cell in cells:
+                    done[cell.key] = _failed(cell, plan, store, failure.__cause__ or failure, None)
+                    listen(CellDone(cell, done[cell.key], False))
+                continue
+            good = {key: record for key, record in good.items() if not _other_weights(record, built)}
+        open_cells = []
         for cell in cells:
             if cell.key in good:
                 done[cell.key] = good[cell.key]
                 listen(CellDone(cell, good[cell.key], True))
-        if open_cells:
-            for cell, record in _judge(subject, open_cells, plan, store, host, cache, listen, build):
+            else:
+                open_cells.append(cell)
+        if built is not None:
+            for cell, record in _judge(open_cells, built, plan, store, listen):
                 done[cell.key] = record
                 listen(CellDone(cell, record, False))
     return [done[cell.key] for cell in plan.cells]
 
 
-def _judge(
+def _good(plan: Plan, store: RunStore) -> dict[str, Record]:
+    """The records that need not be made again.
+
+    In a cascade an attack that failed before and works now changes what the later ones are given, so they
+    count only where the same attacks came before them.
+    """
+    known = {
+        key: record for key, record in store.records().items() if record["status"] == "ok" and store.has_samples(key)
+    }
+    good: dict[str, Record] = {}
+    for cell in plan.cells:
+        record = known.get(cell.key)
+        if record is not None and record.get("after", []) == _before(cell, plan, good):
+            good[cell.key] = record
+    return good
+
+
+def _before(cell: Cell, plan: Plan, good: Mapping[str, Any]) -> list[str]:
+    """With a cascade: the keys of the attacks on this subject that come before this one, as far as in `good`."""
+    if not plan.spec.cascade or cell.attack is None:
+        return []
+    mine = [other for other in plan.cells if other.subject is cell.subject and other.attack is not None]
+    return [other.key for other in mine[: mine.index(cell)] if other.key in good]
+
+
+def _other_weights(record: Record, built: Built) -> bool:
+    """A record of this subject, but of weights that are gone and were trained again, on another machine maybe."""
+    subject = record["subject"]
+    return bool(subject["key"] == built.subject.key and subject["weights"] != built.about["weights"])
+
+
+def _built(
     subject: Subject,
-    cells: list[Cell],
     plan: Plan,
     store: RunStore,
     host: Host,
     cache: ModelCache,
     listen: Listener,
     build: Builder | None,
-) -> Iterator[tuple[Cell, Record]]:
-    """Build one subject and measure its open cells."""
-    try:
-        if build is not None:
-            built = build(subject)
-        else:
-            built = build_subject(
-                subject,
-                plan,
-                host,
-                cache,
-                store.directory,
-                lambda progress: listen(TrainingStep(subject, progress)),
-            )
-    except UsageError:
-        raise
-    except Exception as error:  # a defense may fail in any way; the other subjects go on
-        for cell in cells:
-            yield cell, _failed(cell, plan, store, error, None)
-        return
+) -> Built:
+    if build is not None:
+        built = build(subject)
+    else:
+        built = build_subject(
+            subject,
+            plan,
+            host,
+            cache,
+            store.directory,
+            report=lambda progress: listen(TrainingStep(subject, progress)),
+            waiting=lambda: listen(Waiting(subject)),
+        )
     listen(SubjectReady(subject, built.cached))
+    return built
+
+
+def _judge(
+    cells: list[Cell], built: Built, plan: Plan, store: RunStore, listen: Listener
+) -> Iterator[tuple[Cell, Record]]:
+    """Measure the open cells of one subject."""
     example, _ = plan.data.test.batch(torch.arange(min(64, plan.count)))
     example = example.to(plan.device)
     arena = Arena(built.model, _search_precision(built, plan, store, example), plan.spec.batch_size, example)
     for cell in cells:
         try:
             record, columns = _measure(cell, arena, plan, store, listen, built)
-        except Exception as error:  # whatever an attack raises is an error of its cell, never "robust"
+        except (Exception, SystemExit) as error:  # whatever an attack raises is its cell's error, never "robust"
             yield cell, _failed(cell, plan, store, error, built)
             continue
         store.finish(record, columns)
@@ -132,22 +174,23 @@ def _measure(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     blocks: list[Columns] = []
     seconds, restored = 0.0, set[str]()
-    standing = _standing(cell, plan, store)
+    before = _before(cell, plan, _good(plan, store)) if plan.spec.cascade else []
+    standing = _standing(before, plan, store)
     clean = None if cell.attack is None else _clean_predictions(cell, plan, store)
     found = sum(store.block(cell.key, number) is not None for number in range(plan.blocks))
     listen(CellStarted(cell, found, plan.blocks))
     for number in range(plan.blocks):
-        before = store.block(cell.key, number)
-        if before is None:
+        measured = store.block(cell.key, number)
+        if measured is None or measured[1]["after"] != before:
             rows = torch.arange(number * BLOCK, min((number + 1) * BLOCK, plan.count))
             x, y = plan.data.test.batch(rows)
             x, y = x.to(plan.device), y.to(plan.device)
-            seed = seed_of(cell.key, number)
+            seed = seed_of(cell.stream, number)
             if cell.attack is None:
                 began = time.perf_counter()
                 pred = arena.logits(x, seed).argmax(dim=1)
                 columns: Columns = {"index": rows.numpy(), "label": _numpy(y), "clean_pred": _numpy(pred)}
-                notes: dict[str, Any] = {"seconds": time.perf_counter() - began, "restored": []}
+                notes: dict[str, Any] = {"seconds": time.perf_counter() - began, "restored": [], "after": before}
             else:
                 result = arena.attack(
                     cell.attack,
@@ -160,10 +203,10 @@ def _measure(
                     clean_pred=None if clean is None else clean[rows].to(plan.device),
                 )
                 columns = block_columns(rows, y, result)
-                notes = {"seconds": result.seconds, "restored": list(result.restored)}
+                notes = {"seconds": result.seconds, "restored": list(result.restored), "after": before}
             store.write_block(cell.key, number, columns, notes)
         else:
-            columns, notes = before
+            columns, notes = measured
         blocks.append(columns)
         seconds += notes["seconds"]
         restored.update(notes["restored"])
@@ -172,11 +215,12 @@ def _measure(
     record = _record(cell, plan, built) | {
         "status": "ok",
         "error": None,
-        "metrics": metrics(whole, cell.threat, cell.attack.entry if cell.attack else None),
+        "metrics": metrics(whole, cell.threat),
         "precision": arena.precision,
         "seconds": round(seconds, 4),
         "restored": sorted(restored),
         "started": started,
+        "after": before,
     }
     return record, whole
 
@@ -200,7 +244,7 @@ def block_columns(rows: Tensor, y: Tensor, result: BlockResult) -> Columns:
     }
 
 
-def metrics(columns: Columns, threat: Threat, entry: object) -> dict[str, float | int | None]:
+def metrics(columns: Columns, threat: Threat) -> dict[str, float | int | None]:
     """The numbers of one cell; shares are of all samples, but the success rate, which is of those attacked."""
     right = columns["clean_pred"] == columns["label"]
     count = len(right)
@@ -210,7 +254,8 @@ def metrics(columns: Columns, threat: Threat, entry: object) -> dict[str, float 
     tried = int(attacked.sum())
     fooled = attacked & (columns["adv_pred"] != columns["label"])
     distances = columns[f"dist_{threat.norm}"][fooled]
-    hit = columns["target"][attacked]
+    targets = columns["target"][attacked]
+    hits = columns["adv_pred"][attacked] == targets
     return {
         "count": count,
         "clean_right": int(right.sum()),
@@ -219,14 +264,11 @@ def metrics(columns: Columns, threat: Threat, entry: object) -> dict[str, float 
         "robust_accuracy": float((right & ~success).mean()),
         "attacked": tried,
         "success_rate": float(success.sum() / tried) if tried else None,
-        "target_rate": float((columns["adv_pred"][attacked] == hit).mean())
-        if tried and (hit >= 0).any()
-        else None,
+        "target_rate": float(hits.mean()) if tried and (targets >= 0).any() else None,
         "median_distance": float(np.median(distances)) if len(distances) else None,
         "violations": int(columns["violation"].sum()),
         "forwards": float(columns["forwards"].sum() / tried) if tried else 0.0,
         "backwards": float(columns["backwards"].sum() / tried) if tried else 0.0,
-        "goal": entry.goal if isinstance(entry, AttackEntry) else None,  # type: ignore[dict-item]
     }
 
 
@@ -249,10 +291,12 @@ def _record(cell: Cell, plan: Plan, built: Built | None) -> Record:
         "kind": cell.kind,
         "subject": {
             "label": subject.label,
+            "role": subject.role,
             "seed": subject.seed,
             "key": subject.key,
             "model": plan.spec.model,
             "defense": None if subject.defense is None else component_content(subject.defense),
+            "weights": None if built is None else built.about["weights"],
             "training_seconds": None if built is None else built.about.get("training_seconds"),
         },
         "component": component,
@@ -263,7 +307,7 @@ def _record(cell: Cell, plan: Plan, built: Built | None) -> Record:
     }
 
 
-def _failed(cell: Cell, plan: Plan, store: RunStore, error: Exception, built: Built | None) -> Record:
+def _failed(cell: Cell, plan: Plan, store: RunStore, error: BaseException, built: Built | None) -> Record:
     tail = "".join(traceback.format_exception(error)).strip().splitlines()[-12:]
     record = _record(cell, plan, built) | {
         "status": "error",
@@ -285,38 +329,34 @@ def _clean_predictions(cell: Cell, plan: Plan, store: RunStore) -> Tensor | None
     return torch.from_numpy(store.samples(key)["clean_pred"].copy()) if store.has_samples(key) else None
 
 
-def _standing(cell: Cell, plan: Plan, store: RunStore) -> Tensor | None:
-    """With a cascade: the samples that no earlier attack of this subject brought down; a failed one brings none."""
-    if not plan.spec.cascade or cell.attack is None:
+def _standing(before: list[str], plan: Plan, store: RunStore) -> Tensor | None:
+    """With a cascade: the samples that none of the attacks before brought down."""
+    if not before:
         return None
     standing = torch.ones(plan.count, dtype=torch.bool)
-    for other in plan.cells:
-        if other is cell:
-            break
-        if other.subject is cell.subject and other.attack is not None and store.has_samples(other.key):
-            standing &= ~torch.from_numpy(store.samples(other.key)["success"].copy())
+    for key in before:
+        standing &= ~torch.from_numpy(store.samples(key)["success"].copy())
     return standing
 
 
 def _search_precision(built: Built, plan: Plan, store: RunStore, example: Tensor) -> Chosen:
     """Settled once for a run, and read again when it is resumed, so that all its cells agree."""
+    wanted = plan.spec.precision
     known = store.read_json("environment.json")
-    if "search_precision" in known:
-        settled: Chosen = known["search_precision"]
-        return settled
-    settled = choose_precision(built.model, example, plan.spec.precision)
-    _write_environment(store, known | {"search_precision": settled})
-    return settled
+    chosen: dict[str, Chosen] = known.get("search_precision", {})
+    if wanted not in chosen:
+        chosen[wanted] = choose_precision(built.model, example, wanted)
+        _write_environment(store, known | {"search_precision": chosen})
+    return chosen[wanted]
 
 
 def _describe_run(plan: Plan, store: RunStore) -> None:
     store.write("spec.toml", to_toml(plan.spec, plan.resolved()))
+    store.write("cells.json", json.dumps({"cells": [cell.key for cell in plan.cells]}, indent=2) + "\n")
     _write_environment(store, store.read_json("environment.json") | environment(plan.device))
 
 
 def _write_environment(store: RunStore, content: dict[str, Any]) -> None:
-    import json
-
     store.write("environment.json", json.dumps(content, indent=2) + "\n")
 
 

@@ -28,18 +28,20 @@ class BenchSpec:
         dataset: name, "npz:PATH", "imagefolder:PATH" or "package.module:factory".
         model: architecture, by name or "package.module:factory".
         checkpoint: weights of a trained model, judged instead of training one.
+        pretrained: judge the model as it is built, for one that brings its weights.
         defenses: to be trained or wrapped around the baseline.
         attacks: each one a column.
         baseline: train and judge the undefended model as well.
         norm, eps: threat model; several eps make a curve. None: the data set's usual one.
-        train_eps: radius that defenses train against. None: the largest of eps.
+        train_eps: radius that defenses train against. None: of several eps the data set's usual one where it is
+            in this norm, else the largest.
         seeds: one trained model each.
         limit: judge the first samples of the test set only.
         targets: how targets are chosen for targeted attacks.
         cascade: each attack only on what the attacks before it left standing.
         recipe: fields of the data set's training recipe to replace.
         device: "auto", "cpu", "cuda" …
-        precision: of the search and of training.
+        precision: of the search for adversarial examples; training takes the fastest.
         batch_size: samples a forward pass at most, in evaluation.
         data_dir: where data sets lie.
     """
@@ -47,6 +49,7 @@ class BenchSpec:
     dataset: str = "mnist_10k"
     model: str = "cnn"
     checkpoint: str | None = None
+    pretrained: bool = False
     defenses: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
     baseline: bool = True
@@ -72,6 +75,8 @@ class BenchSpec:
             raise UsageError(f"seeds={list(self.seeds)} must be different whole numbers from 0")
         if self.checkpoint is not None and len(self.seeds) > 1:
             raise UsageError("a checkpoint is one model; give a single seed with it")
+        if self.pretrained and (self.checkpoint is not None or len(self.seeds) > 1):
+            raise UsageError("a pretrained model is one model: give a single seed and no checkpoint with it")
         for name, items in (("defense", self.defenses), ("attack", self.attacks)):
             twice = sorted({item for item in items if items.count(item) > 1})
             if twice:

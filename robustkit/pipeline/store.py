@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class RunStore:
         except Timeout:
             raise UsageError(f"another process is at work in {self.directory}; wait for it, or use -o") from None
         self._repair()
+        self._sweep()
 
     def close(self) -> None:
         self._lock.release()
@@ -74,6 +75,11 @@ class RunStore:
             record = _parsed(line)
             if record is not None:
                 found[record["key"]] = record
+        return found
+
+    def cells(self) -> list[str]:
+        """The keys of the cells of the last plan that ran here, in its order."""
+        found: list[str] = self.read_json("cells.json").get("cells", [])
         return found
 
     def samples(self, key: str) -> Columns:
@@ -114,7 +120,10 @@ class RunStore:
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of this run; empty where there is none."""
         path = self.directory / name
-        return json.loads(path.read_text()) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        content: dict[str, Any] = json.loads(path.read_text())
+        return content
 
     def _block_path(self, key: str, number: int) -> Path:
         return self.directory / "blocks" / key / f"{number:05}.parquet"
@@ -127,6 +136,14 @@ class RunStore:
         whole = b"".join(line + b"\n" for line in content.split(b"\n") if _parsed(line) is not None)
         if whole != content:
             write_atomically(self._records, whole)
+
+    def _sweep(self) -> None:
+        """Remove what a kill left half-written, and the blocks of cells that are finished."""
+        for part in self.directory.rglob("*.part"):
+            part.unlink(missing_ok=True)
+        for key, record in self.records().items():
+            if record["status"] == "ok" and self.has_samples(key):
+                shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
 
 
 class ModelCache:
@@ -147,11 +164,24 @@ class ModelCache:
         """Where a training keeps its checkpoint and events until it is done."""
         return self.directory / "training" / key
 
-    def lock(self, key: str) -> AbstractContextManager[Any]:
-        """Held while a key is trained; the operating system frees it when the process dies."""
+    @contextmanager
+    def lock(self, key: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Held while a key is trained; the operating system frees it when the process dies.
+
+        `waiting` is called once where another process holds it.
+        """
         folder = self.directory / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{key}.lock")
+        held = FileLock(folder / f"{key}.lock")
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            held.acquire()
+        try:
+            yield
+        finally:
+            held.release()
 
     def provenance(self, key: str) -> dict[str, Any] | None:
         """What is known of cached weights; None where they are not there, or not whole."""

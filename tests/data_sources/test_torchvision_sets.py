@@ -95,7 +95,7 @@ def test_fashion_mnist_never_takes_the_files_of_mnist(tmp_path: Path) -> None:
 
 
 def _as_python_2_pickled(content: dict[str, object]) -> bytes:
-    """Protocol 2 with dtype's flags as the numbers 0 and 1, as in the published batches; numpy 2.4 warns of it."""
+    """Protocol 2 with dtype's flags as the numbers 0 and 1, as in the published batches."""
     text, changes = re.subn(
         rb"(u1q.)\x89\x88",
         lambda found: found[1] + b"K\x00K\x01",

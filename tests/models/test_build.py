@@ -108,6 +108,21 @@ def test_a_factorys_model_is_taken_whole(host: Host, module: ModuleType) -> None
     assert isinstance(kept.network, nn.Flatten)
 
 
+def test_a_factory_of_shape_and_classes_is_an_architecture(host: Host, module: ModuleType) -> None:
+    def net(shape: tuple[int, int, int], classes: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))
+
+    def own(shape: tuple[int, int, int], classes: int) -> nn.Module:
+        return Normalised(Normalise((0.7,), (0.3,), shape[0]), net(shape, classes))
+
+    module.net, module.own = net, own  # type: ignore[attr-defined]
+    x = torch.rand(2, 3, 8, 8)
+    for name, mean, std in (("net", 0.4, 0.2), ("own", 0.7, 0.3)):
+        model = build_model(f"users_models:{name}", made_for((3, 8, 8), 5), host=host)
+        assert isinstance(model, Normalised)
+        torch.testing.assert_close(model(x), model.network((x - mean) / std))
+
+
 def test_factories_that_fail(host: Host, module: ModuleType) -> None:
     module.text = lambda: "weights"  # type: ignore[attr-defined]
     module.broken = lambda: nn.Linear(-1, 3)  # type: ignore[attr-defined]

@@ -70,6 +70,7 @@ class BrendelBethge:
                 y,
                 targeted=self.targeted,
                 alone=True,
+                beyond=True,
             )
 
 

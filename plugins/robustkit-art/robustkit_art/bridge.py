@@ -110,7 +110,7 @@ def classifier(
         with torch.cuda.device(x.device) if x.device.type == "cuda" else contextlib.nullcontext():
             yield kind(
                 model=Network(model, x, probabilities=probabilities, flat=flat, channels_last=channels_last),
-                loss=nn.CrossEntropyLoss(),
+                loss=nn.CrossEntropyLoss(reduction="sum"),  # a sample's gradient must not depend on the batch
                 input_shape=shape,
                 nb_classes=classes,
                 clip_values=(0.0, 1.0),
@@ -193,26 +193,31 @@ def minimal(
     labelled: bool = True,
     alone: bool = False,
     probabilities: bool = False,
-    kind: type[PyTorchClassifier] = PyTorchClassifier,
+    beyond: bool = False,
 ) -> Tensor:
     """Run an attack without a budget on the samples that are not adversarial as they are.
 
     A sample on which the attack ends without success comes back unchanged. `alone`: one sample at a time, for
-    attacks that take single samples or let the samples of a batch affect one another.
+    attacks that take single samples or let the samples of a batch affect one another. `beyond`: the attack ends
+    on the boundary itself, where the size of a batch decides in float32; its result is taken past it by 1e-4, or
+    by 1e-2 where that is too little, of its distance.
     """
     best = x.detach().float().clone()
     if len(x) == 0:
         return x.clone()
     todo = (~adversarial(model, x, y, targeted)).nonzero().flatten()  # (n,)
-    with classifier(model, x, probabilities=probabilities, kind=kind) as estimator:
+    with classifier(model, x, probabilities=probabilities) as estimator:
         for part in todo.split(1) if alone else (todo,):
             if len(part) == 0:
                 continue
             labels = one_hot(y[part], estimator.nb_classes) if labelled else None
             found = generate(make(estimator), x[part], labels).clamp(0, 1)
             found = torch.where((found - best[part]).abs() < 1e-6, best[part], found)
-            valid = adversarial(model, found.to(x.dtype), y[part], targeted)
-            best[part] = torch.where(valid.view(-1, 1, 1, 1), found, best[part])
+            start = best[part]
+            for share in (1e-2, 1e-4) if beyond else (0.0,):  # the last one that holds is the nearest
+                point = (found + share * (found - start)).clamp(0, 1)
+                valid = adversarial(model, point.to(x.dtype), y[part], targeted)
+                best[part] = torch.where(valid.view(-1, 1, 1, 1), point, best[part])
     return _like(best, x)
 
 

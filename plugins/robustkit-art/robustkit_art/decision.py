@@ -64,6 +64,7 @@ class Boundary:
                 x,
                 y,
                 targeted=self.targeted,
+                beyond=True,
             )
 
 
@@ -101,6 +102,7 @@ class HopSkipJump:
                 x,
                 y,
                 targeted=self.targeted,
+                beyond=True,
             )
 
 
@@ -167,7 +169,7 @@ class GeoDA:
         kept, geoda_module.os = geoda_module.os, SimpleNamespace(path=SimpleNamespace(exists=lambda path: False))
         try:
             with numpy_for(geoda_module):
-                return minimal(make, model, x, y, alone=True)
+                return minimal(make, model, x, y, alone=True, beyond=True)
         finally:
             geoda_module.os = kept
 
@@ -208,4 +210,5 @@ class SignOPT:
             model,
             x,
             y,
+            beyond=True,
         )

@@ -29,7 +29,7 @@ class _NumPy:
     """numpy with the removed names back, seeded, and unable to write files."""
 
     random = _Random()
-    mat = staticmethod(np.asmatrix)
+    mat = staticmethod(np.asarray)  # GeoDA needs no more of a matrix than that it can be transposed
 
     def asfarray(self, values: Any) -> Any:
         return np.asarray(values, dtype=np.float64)

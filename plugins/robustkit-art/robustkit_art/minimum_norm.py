@@ -18,60 +18,83 @@ _TARGETED = "look for the given class"
 
 @dataclass(frozen=True, kw_only=True)
 class CW:
-    """Carlini and Wagner's attacks in tanh space (`CarliniL2Method`, `CarliniLInfMethod`).
+    """Carlini and Wagner's l2 attack in tanh space (`CarliniL2Method`).
 
-    Cost: in l2 up to `steps` x `binary_search_steps` passes and those of the line search; in linf many thousand
-    forward passes a sample.
+    Cost: up to `steps` x `binary_search_steps` passes and those of the line search.
     """
 
     steps: int = param(10, "iterations for each constant (max_iter)", low=1)
     step_size: float = param(0.01, "of the descent (learning_rate)", low=0.0)
+    binary_search_steps: int = param(10, "constants tried", low=1)
     confidence: float = param(0.0, "margin asked for", unit="logits", low=0.0)
-    initial_const: float | None = param(
-        None, "first weight of the misclassification; none is 0.01 in l2, 1e-5 in linf", low=0.0
-    )
-    binary_search_steps: int = param(10, "l2: constants tried", low=1)
-    max_halving: int = param(5, "l2: halvings in the line search", low=1)
-    max_doubling: int = param(5, "l2: doublings in the line search", low=1)
-    decrease_factor: float = param(0.9, "linf: factor by which the bound shrinks", low=0.0, high=1.0)
-    largest_const: float = param(20.0, "linf: largest weight", low=0.0)
-    const_factor: float = param(2.0, "linf: factor by which the weight grows", low=1.0)
+    initial_const: float = param(0.01, "first weight of the misclassification", low=0.0)
+    max_halving: int = param(5, "halvings in the line search", low=1)
+    max_doubling: int = param(5, "doublings in the line search", low=1)
     targeted: bool = param(False, _TARGETED)
 
     def __post_init__(self) -> None:
         check(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        def make(estimator: object) -> object:
-            if threat.norm == "l2":
-                return evasion.CarliniL2Method(
-                    estimator,
-                    confidence=self.confidence,
-                    targeted=self.targeted,
-                    learning_rate=self.step_size,
-                    binary_search_steps=self.binary_search_steps,
-                    max_iter=self.steps,
-                    initial_const=0.01 if self.initial_const is None else self.initial_const,
-                    max_halving=self.max_halving,
-                    max_doubling=self.max_doubling,
-                    batch_size=len(x),
-                    verbose=False,
-                )
-            return evasion.CarliniLInfMethod(
+        return minimal(
+            lambda estimator: evasion.CarliniL2Method(
                 estimator,
                 confidence=self.confidence,
                 targeted=self.targeted,
                 learning_rate=self.step_size,
+                binary_search_steps=self.binary_search_steps,
+                max_iter=self.steps,
+                initial_const=self.initial_const,
+                max_halving=self.max_halving,
+                max_doubling=self.max_doubling,
+                batch_size=len(x),
+                verbose=False,
+            ),
+            model,
+            x,
+            y,
+            targeted=self.targeted,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CWLinf:
+    """Carlini and Wagner's linf attack (`CarliniLInfMethod`): a bound that shrinks while the attack succeeds.
+
+    ART's targeted mode keeps a point only where the prediction is not the target, and is not offered.
+    Cost: many thousand forward and backward passes a sample, one sample at a time.
+    """
+
+    steps: int = param(10, "iterations for each weight (max_iter)", low=1)
+    step_size: float = param(0.01, "of the descent (learning_rate)", low=0.0)
+    confidence: float = param(0.0, "margin asked for", unit="logits", low=0.0)
+    decrease_factor: float = param(0.9, "factor by which the bound shrinks", low=1e-3, high=0.999)
+    initial_const: float = param(1e-5, "first weight of the misclassification", low=0.0)
+    largest_const: float = param(20.0, "largest weight", low=0.0)
+    const_factor: float = param(2.0, "factor by which the weight grows", low=1.001)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        return minimal(
+            lambda estimator: evasion.CarliniLInfMethod(
+                estimator,
+                confidence=self.confidence,
+                targeted=False,
+                learning_rate=self.step_size,
                 max_iter=self.steps,
                 decrease_factor=self.decrease_factor,
-                initial_const=1e-5 if self.initial_const is None else self.initial_const,
+                initial_const=self.initial_const,
                 largest_const=self.largest_const,
                 const_factor=self.const_factor,
                 batch_size=1,
                 verbose=False,
-            )
-
-        return minimal(make, model, x, y, targeted=self.targeted)
+            ),
+            model,
+            x,
+            y,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +124,7 @@ class DeepFool:
             model,
             x,
             y,
+            beyond=True,
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from robustkit.params import UsageError, check, param
 from robustkit_art.bridge import evasion, minimal
@@ -34,18 +36,18 @@ class Pixel:
         check(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        _require_cma(self.es)
         pixels = None if self.th is None else min(self.th, x.shape[2] * x.shape[3])
-        return minimal(
-            lambda estimator: evasion.PixelAttack(
-                estimator, th=pixels, es=self.es, max_iter=self.steps, targeted=self.targeted, verbose=False
-            ),
-            model,
-            x,
-            y,
-            targeted=self.targeted,
-            alone=True,
-        )
+        with _strategy(self.es):
+            return minimal(
+                lambda estimator: evasion.PixelAttack(
+                    estimator, th=pixels, es=self.es, max_iter=self.steps, targeted=self.targeted, verbose=False
+                ),
+                model,
+                x,
+                y,
+                targeted=self.targeted,
+                alone=True,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +66,39 @@ class Threshold:
         check(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        _require_cma(self.es)
-        return minimal(
-            lambda estimator: evasion.ThresholdAttack(
-                estimator, th=self.th, es=self.es, max_iter=self.steps, targeted=self.targeted, verbose=False
-            ),
-            model,
-            x,
-            y,
-            targeted=self.targeted,
-            alone=True,
-        )
+        with _strategy(self.es):
+            return minimal(
+                lambda estimator: evasion.ThresholdAttack(
+                    estimator, th=self.th, es=self.es, max_iter=self.steps, targeted=self.targeted, verbose=False
+                ),
+                model,
+                x,
+                y,
+                targeted=self.targeted,
+                alone=True,
+            )
 
 
-def _require_cma(es: int) -> None:
-    if es == 0 and importlib.util.find_spec("cma") is None:
+@contextlib.contextmanager
+def _strategy(es: int) -> Iterator[None]:
+    """ART gives CMA-ES arrays of one value, of which it prints and warns; inside, it gets numbers."""
+    if es == 1:
+        yield
+        return
+    if importlib.util.find_spec("cma") is None:
         raise UsageError("es=0 needs the package cma; install it with: pip install cma, or use es=1")
+    import cma
+
+    original = cma.CMAEvolutionStrategy
+
+    class Scalar(original):  # type: ignore[misc, valid-type]
+        def optimize(self, objective: Any, maxfun: int, callback: Any, iterations: int) -> Any:
+            return super().optimize(
+                lambda point: float(objective(point)[0]), maxfun=maxfun, callback=callback, iterations=iterations
+            )
+
+    cma.CMAEvolutionStrategy = Scalar
+    try:
+        yield
+    finally:
+        cma.CMAEvolutionStrategy = original

@@ -1,0 +1,253 @@
+"""From Python: `robustkit.bench`, `evaluate`, `train`, `load`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from robustkit.contracts import Data, Norm, Precision, Threat
+from robustkit.data.splits import ArraySplit, fingerprint
+from robustkit.host import Host, default_host
+from robustkit.models.weights import weights_hash
+from robustkit.params import UsageError
+from robustkit.pipeline.events import Listener, ignore
+from robustkit.pipeline.plan import Plan, external_subject, make_plan, plan_cells
+from robustkit.pipeline.run import run
+from robustkit.pipeline.spec import BenchSpec, component_text
+from robustkit.pipeline.store import ModelCache, Record, RunStore
+from robustkit.pipeline.subjects import Built, build_subject
+from robustkit.tables import attack_columns, comparison, tidy
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What came of a bench.
+
+    Args:
+        table: the comparison, one row a model; see `robustkit.tables.comparison`.
+        records: one a cell.
+        directory: of the run; None for an evaluation that kept nothing.
+        environment: on what it ran.
+        samples: per-sample columns by cell key.
+    """
+
+    table: pd.DataFrame
+    records: list[Record]
+    directory: Path | None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every cell has a number."""
+        return all(record["status"] == "ok" for record in self.records)
+
+    @property
+    def attack_columns(self) -> list[str]:
+        return attack_columns(self.records)
+
+    @property
+    def tidy(self) -> pd.DataFrame:
+        """One row a cell, every metric a column."""
+        return tidy(self.records)
+
+
+def bench(
+    defenses: Sequence[str | Mapping[str, Any]] | str = (),
+    attacks: Sequence[str | Mapping[str, Any]] | str = (),
+    *,
+    directory: str | Path | None = None,
+    host: Host | None = None,
+    listen: Listener = ignore,
+    **settings: Any,
+) -> BenchResult:
+    """Train, attack and compare; what `robustkit bench` does.
+
+    Args:
+        defenses, attacks: texts ("pgd:steps=50"), or tables {"name": "pgd", "steps": 50}.
+        directory: of the run; None is runs/ and a name that depends on what is asked, so that the same call
+            goes on where it stopped and answers from its records when it is done.
+        host: None is all installed plugins.
+        listen: told about progress.
+        **settings: any other field of `robustkit.pipeline.spec.BenchSpec`: dataset, model, norm, eps, seeds …
+
+    Raises:
+        UsageError: a name, parameter or file that doesn't fit, before anything is trained.
+    """
+    given = {**settings, "defenses": _list(defenses), "attacks": _list(attacks)}
+    host = host or default_host()
+    plan = make_plan(BenchSpec.from_plain(given, "bench"), host)
+    return run_plan(plan, directory, host, listen)
+
+
+def run_plan(plan: Plan, directory: str | Path | None, host: Host, listen: Listener = ignore) -> BenchResult:
+    """Run a plan in its directory and make the table."""
+    store = RunStore(Path(directory) if directory is not None else RUNS / default_name(plan))
+    store.open()
+    try:
+        records = run(plan, store, host=host, cache=ModelCache(), listen=listen)
+        return result_of(store, records)
+    finally:
+        store.close()
+
+
+def default_name(plan: Plan) -> str:
+    """The name of a run's directory: the same for the same plan."""
+    parts = [plan.spec.dataset.partition(":")[0], plan.spec.model.partition(":")[0]]
+    parts += [defense.partition(":")[0] for defense in plan.spec.defenses[:2]]
+    if plan.spec.checkpoint:
+        parts.append(Path(plan.spec.checkpoint).stem)
+    return "-".join([*(part.replace("/", "_") for part in parts), plan.key[:8]])
+
+
+def result_of(store: RunStore, records: list[Record]) -> BenchResult:
+    """The result of records whose samples lie in `store`."""
+    good = [record["key"] for record in records if record["status"] == "ok"]
+    samples = {key: store.samples(key) for key in good}
+    table = comparison(records, samples.__getitem__)
+    return BenchResult(table, records, store.directory, store.read_json("environment.json"), samples)
+
+
+def load(directory: str | Path) -> BenchResult:
+    """The result of an earlier run, from its directory.
+
+    Raises:
+        UsageError: no records there.
+    """
+    store = RunStore(Path(directory))
+    records = list(store.records().values())
+    wanted = store.cells()
+    records = [record for record in records if not wanted or record["key"] in wanted]
+    if not records:
+        raise UsageError(f"{directory} holds no records of a run; name a directory below {RUNS}/")
+    return result_of(store, sorted(records, key=lambda r: wanted.index(r["key"]) if wanted else 0))
+
+
+def evaluate(
+    model: nn.Module,
+    data: tuple[Tensor, Tensor],
+    attacks: Sequence[str | Mapping[str, Any]] | str,
+    threat: Threat | tuple[Norm, float],
+    *,
+    precision: Precision = "auto",
+    batch_size: int | None = None,
+    seed: int = 0,
+    host: Host | None = None,
+    listen: Listener = ignore,
+) -> BenchResult:
+    """Judge your own model on your own tensors. Nothing is written; the model comes back as it was.
+
+    Args:
+        model: float32 (N, C, H, W) in [0, 1] → logits (N, K); its normalisation is inside.
+        data: x (N, C, H, W), float in [0, 1] or uint8, and labels y (N,) int64.
+        attacks: "fgsm,pgd:steps=50", or a list of texts or tables.
+        threat: `Threat`, or norm and eps in input units: ("linf", 8/255).
+        precision: of the search; verdicts are always float32.
+        batch_size: samples a forward pass at most.
+        seed: part of what seeds the attacks.
+        host: None is all installed plugins.
+        listen: told about progress.
+
+    Raises:
+        UsageError: x outside [0, 1], shapes that don't fit, an unknown attack, a norm it doesn't know.
+    """
+    threat = threat if isinstance(threat, Threat) else Threat(*threat)
+    host = host or default_host()
+    x, y = data
+    device = next((str(p.device) for p in model.parameters()), "cpu")
+    images = x.detach().cpu()
+    test = ArraySplit(images if images.dtype == torch.uint8 else images.float(), y.detach().cpu().long())
+    if not len(test):
+        raise UsageError("data holds no samples")
+    empty = ArraySplit(test.images[:0], test.labels[:0])
+    shape = tuple(int(size) for size in test.images.shape[1:])
+    known = Data(
+        name="tensors",
+        classes=tuple(str(k) for k in range(int(test.labels.max()) + 1)),
+        shape=(shape[0], shape[1], shape[2]),
+        threat=threat,
+        train=empty,
+        val=empty,
+        test=test,
+        fingerprint=fingerprint(test),
+    )
+    given = {
+        "attacks": _list(attacks),
+        "norm": threat.norm,
+        "eps": [threat.eps],
+        "precision": precision,
+        "batch_size": batch_size,
+        "seeds": [seed],
+        "device": device,
+        "dataset": "tensors",
+        "model": type(model).__name__,
+    }
+    spec = BenchSpec.from_plain({key: value for key, value in given.items() if value is not None}, "evaluate")
+    subject = external_subject(type(model).__name__, seed, weights_hash(model))
+    plan = plan_cells(spec, known, [subject], host)
+    with tempfile.TemporaryDirectory(prefix="robustkit-") as folder:
+        store = RunStore(Path(folder) / "run")
+        store.open()
+        try:
+            built = Built(model, {"training_seconds": None}, True)
+            records = run(plan, store, host=host, cache=ModelCache(), listen=listen, build=lambda _: built)
+            found = result_of(store, records)
+        finally:
+            store.close()
+    return BenchResult(found.table, found.records, None, found.environment, found.samples)
+
+
+def train(
+    defense: str | Mapping[str, Any],
+    *,
+    seed: int = 0,
+    directory: str | Path | None = None,
+    host: Host | None = None,
+    listen: Listener = ignore,
+    **settings: Any,
+) -> nn.Module:
+    """Train one model, or take it from the cache; what `robustkit train` does.
+
+    Args:
+        defense: "pgd_at:steps=10", or a table.
+        seed: of the training.
+        directory: gets the weights (safetensors), their provenance and TensorBoard events; None: none.
+        host: None is all installed plugins.
+        listen: told about progress.
+        **settings: dataset, model, norm, eps, recipe, device, precision, data_dir, as for `bench`.
+
+    Returns:
+        The model in eval mode, on its device.
+    """
+    from robustkit.pipeline.events import TrainingStep
+
+    text = component_text(defense, "train")
+    host = host or default_host()
+    given = {**settings, "defenses": [text], "seeds": [seed], "baseline": False}
+    plan = make_plan(BenchSpec.from_plain(given, "train"), host)
+    subject = plan.subjects[-1]
+    built = build_subject(
+        subject,
+        plan,
+        host,
+        ModelCache(),
+        Path(directory) if directory is not None else None,
+        lambda progress: listen(TrainingStep(subject, progress)),
+    )
+    return built.model
+
+
+def _list(items: Sequence[str | Mapping[str, Any]] | str) -> list[str | Mapping[str, Any]]:
+    """ "fgsm,pgd" and ["fgsm", "pgd"] mean the same."""
+    if isinstance(items, str):
+        return [part.strip() for part in items.split(",") if part.strip()]
+    return list(items)

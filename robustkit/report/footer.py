@@ -1,0 +1,55 @@
+"""What a table must say of itself: data, threat model, seeds, precision, versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from robustkit.contracts import Threat
+
+
+def footer(records: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> list[str]:
+    """A few lines below a table."""
+    first = records[0]
+    norm = first["threat"]["norm"]
+    radii = sorted({record["threat"]["eps"] for record in records})
+    threats = ", ".join(str(Threat(norm, eps)) for eps in radii)
+    seeds = sorted({record["subject"]["seed"] for record in records})
+    versions = environment.get("versions", {})
+    providers = sorted(
+        {
+            f"{record['component']['distribution']} {record['component']['version']}"
+            for record in records
+            if record["component"]
+        }
+    )
+    lines = [
+        f"{first['dataset']['name']}, n = {first['dataset']['n']} test images, {threats} in input units of [0, 1], "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, model {first['subject']['model']}",
+        "Accuracies in percent with 95 % intervals (Wilson). The worst case over these attacks, sample by sample, "
+        "is an upper bound on robustness. ASR: share of what was right before that the attacks brought down.",
+        f"Search in {environment.get('search_precision', 'fp32')}, every verdict in float32. "
+        f"torch {versions.get('torch', '?')}, {', '.join(providers) or 'no attacks'}, "
+        f"{environment.get('processor', '')}, {environment.get('threads', '?')} threads.",
+    ]
+    if first.get("cascade"):
+        lines.append("Cascade: each attack was tried only on what those before it left standing.")
+    lines += warnings(records)
+    return lines
+
+
+def warnings(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Errors, violations and restored state, each with the cell it is about."""
+    found = []
+    for record in records:
+        component = record["component"]
+        where = f"{record['subject']['label']} / {component['label'] if component else 'clean'}"
+        if record["status"] != "ok":
+            found.append(f"error in {where}: {record['error']}")
+            continue
+        violations = record["metrics"].get("violations", 0)
+        if violations:
+            found.append(f"{where}: {violations} adversarial inputs left the ball or the box and were projected back")
+        if record["restored"]:
+            found.append(f"{where}: the host put back {', '.join(record['restored'])}")
+    return found

@@ -1,0 +1,153 @@
+"""Records → tidy DataFrame → comparison tables. Pure functions; numbers in, numbers out.
+
+A share without a value is NaN: an attack that failed has no robust accuracy, and never counts as robust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robustkit.contracts import Threat
+from robustkit.engine.statistics import wilson
+
+Record = dict[str, Any]
+Samples = Callable[[str], Mapping[str, np.ndarray]]
+"""From a cell's key to its per-sample columns."""
+
+LEVEL = 0.95
+
+
+def tidy(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a cell: what was measured on what, every metric a column."""
+    rows = []
+    for record in records:
+        component = record["component"] or {}
+        rows.append(
+            {
+                "defense": record["subject"]["label"],
+                "seed": record["subject"]["seed"],
+                "model": record["subject"]["model"],
+                "kind": record["kind"],
+                "attack": component.get("label"),
+                "provider": component.get("distribution"),
+                "version": component.get("version"),
+                "norm": record["threat"]["norm"],
+                "eps": record["threat"]["eps"],
+                "dataset": record["dataset"]["name"],
+                "n": record["dataset"]["n"],
+                "status": record["status"],
+                "error": record["error"],
+                "precision": record["precision"],
+                "seconds": record["seconds"],
+                "training_seconds": record["subject"]["training_seconds"],
+                **record["metrics"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def robust(record: Record, columns: Mapping[str, np.ndarray], eps: float) -> np.ndarray:
+    """(N,) bool: right on the clean input, and not brought down by this attack at `eps`.
+
+    An attack with a budget answers for its own eps alone; one that minimises the distance for every eps.
+    """
+    right: np.ndarray = columns["clean_pred"] == columns["label"]
+    fell = columns["success"]
+    if record["component"]["goal"] == "minimal":
+        threat = Threat(record["threat"]["norm"], eps)
+        fooled = columns["attacked"] & (columns["adv_pred"] != columns["label"])
+        fell = fooled & (columns[f"dist_{threat.norm}"] <= threat.allowance)
+    kept: np.ndarray = right & ~fell
+    return kept
+
+
+def comparison(records: Sequence[Record], samples: Samples) -> pd.DataFrame:
+    """One row a model: accuracies with their 95 % intervals (Wilson 1927), costs, violations, status.
+
+    Columns: defense, seed; clean, one a pair of attack and eps, and the worst case over all attacks at each
+    eps, sample by sample, each with "low" and "high"; success rate among the attacked; passes (forward and
+    backward a sample and attack, summed), seconds, training seconds, violations, status.
+    """
+    radii = sorted({record["threat"]["eps"] for record in records if record["kind"] == "attack"})
+    rows = []
+    for label, seed in dict.fromkeys((r["subject"]["label"], r["subject"]["seed"]) for r in records):
+        mine = [r for r in records if (r["subject"]["label"], r["subject"]["seed"]) == (label, seed)]
+        rows.append({"defense": label, "seed": seed, **_row(mine, radii, samples)})
+    return pd.DataFrame(rows)
+
+
+def attack_columns(records: Sequence[Record]) -> list[str]:
+    """The names of the columns of accuracies under attack, in the order of the bench, worst cases last."""
+    radii = sorted({record["threat"]["eps"] for record in records if record["kind"] == "attack"})
+    labels = list(dict.fromkeys(r["component"]["label"] for r in records if r["kind"] == "attack"))
+    names = [_name(label, eps, radii) for label in labels for eps in radii]
+    return names + ([_name("worst case", eps, radii) for eps in radii] if labels else [])
+
+
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and sample standard deviation over seeds, a row a defense; columns of numbers get a "± " twin."""
+    numbers = [name for name in table.columns if name not in ("defense", "seed", "status")]
+    rows = []
+    for label, group in table.groupby("defense", sort=False):
+        row: dict[str, Any] = {"defense": label, "seeds": len(group)}
+        for name in numbers:
+            values = pd.to_numeric(group[name], errors="coerce").astype(float)
+            row[name] = float(values.mean()) if values.notna().all() else np.nan
+            row[f"± {name}"] = float(values.std(ddof=1)) if values.notna().all() and len(values) > 1 else np.nan
+        row["status"] = "ok" if (group["status"] == "ok").all() else "error"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _row(mine: Sequence[Record], radii: Sequence[float], samples: Samples) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    clean = next(record for record in mine if record["kind"] == "clean")
+    right = None
+    if clean["status"] == "ok":
+        columns = samples(clean["key"])
+        right = columns["clean_pred"] == columns["label"]
+    row |= _share("clean", right)
+    attacks = [record for record in mine if record["kind"] == "attack"]
+    worst: dict[float, np.ndarray | None] = dict.fromkeys(radii, right)
+    fell = np.zeros(len(right), dtype=bool) if right is not None else None
+    for record in attacks:
+        for eps in radii if record["component"]["goal"] == "minimal" else [record["threat"]["eps"]]:
+            name = _name(record["component"]["label"], eps, radii)
+            kept = robust(record, samples(record["key"]), eps) if record["status"] == "ok" else None
+            row |= _share(name, kept)
+            before = worst[eps]
+            if kept is not None and before is not None:
+                worst[eps] = before & kept
+            elif kept is None:
+                row[f"{name} status"] = "error"
+    if attacks:
+        for eps in radii:
+            row |= _share(_name("worst case", eps, radii), worst[eps])
+    last = worst[radii[-1]] if radii else None
+    if right is not None and last is not None and fell is not None:
+        fell = right & ~last
+        row["success rate"] = float(fell.sum() / right.sum()) if right.any() else np.nan
+    good = [record for record in attacks if record["status"] == "ok"]
+    row["passes"] = sum(r["metrics"]["forwards"] + r["metrics"]["backwards"] for r in good)
+    row["seconds"] = sum(record["seconds"] for record in mine if record["seconds"] is not None)
+    training = clean["subject"]["training_seconds"]
+    row["training seconds"] = np.nan if training is None else training
+    row["violations"] = sum(record["metrics"]["violations"] for record in good)
+    failed = [record for record in mine if record["status"] != "ok"]
+    row["status"] = "ok" if not failed else f"{len(failed)} of {len(mine)} failed"
+    return row
+
+
+def _share(name: str, hits: np.ndarray | None) -> dict[str, float]:
+    if hits is None:
+        return {name: np.nan, f"{name} low": np.nan, f"{name} high": np.nan}
+    low, high = wilson(int(hits.sum()), len(hits), LEVEL)
+    return {name: float(hits.mean()), f"{name} low": low, f"{name} high": high}
+
+
+def _name(label: str, eps: float, radii: Sequence[float]) -> str:
+    return label if len(radii) == 1 else f"{label} @ {eps:.4g}"
