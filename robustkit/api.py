@@ -86,27 +86,18 @@ def bench(
     given = {**settings, "defenses": _list(defenses), "attacks": _list(attacks)}
     host = host or default_host()
     plan = make_plan(BenchSpec.from_plain(given, "bench"), host)
-    return run_plan(plan, directory, host, listen)
+    return run_plan(plan, Path(directory) if directory is not None else RUNS / plan.name, host, listen)
 
 
-def run_plan(plan: Plan, directory: str | Path | None, host: Host, listen: Listener = ignore) -> BenchResult:
+def run_plan(plan: Plan, directory: Path, host: Host, listen: Listener = ignore) -> BenchResult:
     """Run a plan in its directory and make the table."""
-    store = RunStore(Path(directory) if directory is not None else RUNS / default_name(plan))
+    store = RunStore(directory)
     store.open()
     try:
         records = run(plan, store, host=host, cache=ModelCache(), listen=listen)
         return result_of(store, records)
     finally:
         store.close()
-
-
-def default_name(plan: Plan) -> str:
-    """The name of a run's directory: the same for the same plan."""
-    parts = [plan.spec.dataset.partition(":")[0], plan.spec.model.partition(":")[0]]
-    parts += [defense.partition(":")[0] for defense in plan.spec.defenses[:2]]
-    if plan.spec.checkpoint:
-        parts.append(Path(plan.spec.checkpoint).stem)
-    return "-".join([*(part.replace("/", "_") for part in parts), plan.key[:8]])
 
 
 def result_of(store: RunStore, records: list[Record]) -> BenchResult:
@@ -198,7 +189,8 @@ def evaluate(
         store = RunStore(Path(folder) / "run")
         store.open()
         try:
-            built = Built(model, {"training_seconds": None}, True)
+            about = {"weights": weights_hash(model), "training_seconds": None}
+            built = Built(subject, model, about, True)
             records = run(plan, store, host=host, cache=ModelCache(), listen=listen, build=lambda _: built)
             found = result_of(store, records)
         finally:
@@ -241,13 +233,13 @@ def train(
         host,
         ModelCache(),
         Path(directory) if directory is not None else None,
-        lambda progress: listen(TrainingStep(subject, progress)),
+        report=lambda progress: listen(TrainingStep(subject, progress)),
     )
     return built.model
 
 
 def _list(items: Sequence[str | Mapping[str, Any]] | str) -> list[str | Mapping[str, Any]]:
-    """ "fgsm,pgd" and ["fgsm", "pgd"] mean the same."""
+    """Texts or tables; the text "fgsm,pgd" means ["fgsm", "pgd"]."""
     if isinstance(items, str):
         return [part.strip() for part in items.split(",") if part.strip()]
     return list(items)

@@ -7,6 +7,7 @@ loader is unguarded and skips the second of two plugins of one name in silence.
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import pluggy
+
 GROUP = "robustkit"
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
-_OURS = ("<", *(str(Path(module.__file__ or "").parent) for module in (sys.modules[__package__], importlib)))
+_OURS = ("<", *(str(Path(m.__file__ or "").parent) + os.sep for m in (sys.modules[__package__], importlib, pluggy)))
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -58,10 +61,6 @@ class Candidate:
     requires: tuple[str, ...]
 
 
-def broken(provider: Provider, stage: str, error: str) -> Broken:
-    return Broken(provider.name, provider.distribution, provider.version, stage, error)
-
-
 def candidates() -> Iterator[Candidate | Broken]:
     """What the distributions on the path declare in our group, by name, then by distribution.
 
@@ -70,18 +69,17 @@ def candidates() -> Iterator[Candidate | Broken]:
     found: dict[tuple[str, str, str], Candidate | Broken] = {}
     owners: dict[str, metadata.Distribution] = {}
     for distribution in metadata.distributions():
+        name = str(getattr(distribution, "_path", "unknown"))  # its folder leads the user to what has no name
         try:
             text = distribution.read_text("entry_points.txt") or ""
             if f"[{GROUP}]" not in text:
                 continue
-            name = distribution.name or "unknown"
+            name = distribution.name or name
             if owners.setdefault(_canonical(name), distribution) is not distribution:
                 continue
             version, requires = distribution.version or "", tuple(distribution.requires or ())
             points = distribution.entry_points.select(group=GROUP)
         except Exception as error:
-            # without a readable name, its folder is what leads the user to it
-            name = str(getattr(distribution, "_path", "unknown"))
             found[name, name, ""] = Broken(name, name, "", "discovery", f"unreadable metadata: {describe(error)}")
             continue
         for point in points:
@@ -126,7 +124,7 @@ def requirement_complaint(candidate: Candidate, version: str) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line, with the place outside RobustKit and importlib that led to it."""
+    """An error in one line, with the line of the plugin that led to it."""
     import traceback  # only a plugin that failed needs it
 
     try:

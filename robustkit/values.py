@@ -84,11 +84,10 @@ def as_text(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        short = f"{value:g}"
-        if float(short) == value or not math.isfinite(value):
-            return short
-        levels = round(value * 255)
-        return f"{levels}/255" if levels / 255 == value else repr(value)
+        for text in (f"{value:g}", f"{round(value * 255)}/255" if abs(value) < 0.25 else ""):
+            if text and _read_float(text) == value:
+                return text.replace("e+", "e")  # a plus sign joins the items of a list
+        return repr(value).replace("e+", "e")
     return str(value)
 
 

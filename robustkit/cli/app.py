@@ -21,9 +21,15 @@ from robustkit.cli.session import PLAIN, STRICT
 from robustkit.params import UsageError, suggest
 
 COMMANDS = {
+    "bench": "robustkit.cli.bench:bench",
+    "train": "robustkit.cli.train:train",
+    "attack": "robustkit.cli.attack:attack",
+    "report": "robustkit.cli.report:report",
+    "compare": "robustkit.cli.compare:compare",
     "list": "robustkit.cli.list:list_entries",
     "info": "robustkit.cli.info:info",
     "plugins": "robustkit.cli.plugins:app",
+    "doctor": "robustkit.cli.doctor:doctor",
 }
 """Name → "module:function or Typer", in the order of `robustkit --help`."""
 

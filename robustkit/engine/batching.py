@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-_CPU_WORDS = ("not enough memory", "DefaultCPUAllocator", "out of memory")
+_WORDS = ("out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED")
+"""What CUDA, the CPU's allocator on Windows and on Linux, and cuBLAS and cuDNN say."""
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether this is an allocator's word, of a GPU or of the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in _CPU_WORDS)
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
 
 
 class Chunked(nn.Module):
@@ -26,7 +27,7 @@ class Chunked(nn.Module):
     of kept (one forward pass more).
     """
 
-    def __init__(self, network: nn.Module, size: int | None) -> None:
+    def __init__(self, network: nn.Module, size: int | None = None) -> None:
         super().__init__()
         self.network = network
         self.size = size
@@ -45,7 +46,7 @@ class Chunked(nn.Module):
         if used <= 1:
             return False
         self.size = used // 2
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
         return True
 
@@ -56,3 +57,11 @@ class Chunked(nn.Module):
         if torch.is_grad_enabled() and x.requires_grad:
             return torch.cat([checkpoint(self.network, part, use_reentrant=False) for part in parts])
         return torch.cat([self.network(part) for part in parts])
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_") or name == "network":
+                raise
+            return getattr(self.network, name)

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustkit.precision import exact_float32
+
+_OWN = (
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+"""What a module consists of, besides its class and plain attributes."""
+
+_SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    (lambda: torch.backends.cudnn.enabled, lambda value: setattr(torch.backends.cudnn, "enabled", value)),
+    (lambda: torch.backends.cudnn.benchmark, lambda value: setattr(torch.backends.cudnn, "benchmark", value)),
+    (
+        lambda: torch.backends.cudnn.deterministic,
+        lambda value: setattr(torch.backends.cudnn, "deterministic", value),
+    ),
+)
+"""Switches of the whole process that attack libraries turn."""
+
 
 @dataclass
 class State:
-    """What had to be put back, in words: "training flags", "requires_grad", "parameter gradients", "weights"."""
+    """What had to be put back, in words: "training flags", "weights" …; filled in when the call has ended."""
 
     restored: tuple[str, ...] = ()
 
@@ -25,8 +52,10 @@ def guarded(model: nn.Module, seed: int) -> Iterator[State]:
 
     Measured on today's releases: torchattacks sets a frozen BatchNorm to train, ART leaves the model in eval,
     foolbox and ART leave `.grad` behind, ART draws from NumPy's generator, all fail under `no_grad`. Restored
-    are the training flag of every module, `requires_grad` and `.grad` of every parameter, the values of
-    parameters and buffers, and the states of the generators of torch, NumPy and Python.
+    are the training flag of every module, its parts and hooks, `requires_grad` and `.grad` of every parameter,
+    the values of parameters and buffers, a few settings of torch, and the states of the generators of torch,
+    NumPy and Python. Values are compared with a copy rather than by version counter or checksum: writing
+    through `.data` leaves no trace in the first, and a copy is needed in any case.
 
     Args:
         model: what the code is given.
@@ -36,31 +65,44 @@ def guarded(model: nn.Module, seed: int) -> Iterator[State]:
         A state whose `restored` is filled in when the block ends.
     """
     state = State()
-    flags = {module: module.training for module in model.modules()}
-    parameters = dict(model.named_parameters())
-    wants = {name: parameter.requires_grad for name, parameter in parameters.items()}
-    gradients = {name: parameter.grad for name, parameter in parameters.items()}
-    values = {name: value.detach().clone() for name, value in _tensors(model)}
-    model.eval()
-    evaluating = {module: module.training for module in flags}
-    with generators_kept(seed), torch.inference_mode(False), torch.enable_grad():
+    with exact_float32(), torch.inference_mode(False), torch.enable_grad():
+        modules = list(model.modules())
+        flags = [module.training for module in modules]
+        owned = [{name: dict(getattr(module, name)) for name in _OWN} for module in modules]
+        parameters = list(model.parameters())
+        wants = [parameter.requires_grad for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters]
+        tensors = [*parameters, *model.buffers()]
+        values = [tensor.detach().clone() for tensor in tensors]
+        settings = [get() for get, _ in _SETTINGS]
+        for parameter in parameters:
+            parameter.grad = None  # gradients of the caller must not be added to
+        model.eval()
+        evaluating = [module.training for module in modules]
         try:
-            yield state
+            with generators_kept(seed):
+                yield state
         finally:
             restored = []
-            if any(module.training != evaluating[module] for module in flags):
+            if [module.training for module in modules] != evaluating:
                 restored.append("training flags")
-            for module, training in flags.items():
-                module.training = training
-            if any(parameters[name].requires_grad != want for name, want in wants.items()):
+            for module, flag in zip(modules, flags, strict=True):
+                module.training = flag
+            if any([_put_back(module, parts) for module, parts in zip(modules, owned, strict=True)]):
+                restored.append("modules and hooks")
+            if [parameter.requires_grad for parameter in parameters] != wants:
                 restored.append("requires_grad")
-            if any(parameters[name].grad is not gradient for name, gradient in gradients.items()):
+            if any(parameter.grad is not None for parameter in parameters):
                 restored.append("parameter gradients")
-            for name, parameter in parameters.items():
-                parameter.requires_grad_(wants[name])
-                parameter.grad = gradients[name]
-            if _restore_values(model, values):
+            if _rewrite(tensors, values):
                 restored.append("weights")
+            for parameter, want, gradient in zip(parameters, wants, gradients, strict=True):
+                parameter.requires_grad_(want)
+                parameter.grad = gradient
+            if [get() for get, _ in _SETTINGS] != settings:
+                restored.append("settings of torch")
+                for (_, put), value in zip(_SETTINGS, settings, strict=True):
+                    put(value)
             state.restored = tuple(restored)
 
 
@@ -68,8 +110,12 @@ def guarded(model: nn.Module, seed: int) -> Iterator[State]:
 def generators_kept(seed: int) -> Iterator[None]:
     """Seed the generators of torch, NumPy and Python for the block, then put their states back."""
     saved = (torch.get_rng_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    torch.manual_seed(seed)
+    cuda = torch.cuda.is_initialized()
+    states = torch.cuda.get_rng_state_all() if cuda else []
+    if cuda or not torch.cuda.is_available():
+        torch.manual_seed(seed)
+    else:  # a seed now would wait for CUDA to be used, and then replace the caller's
+        torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - wrapped libraries draw from the global generator
     random.seed(seed)
     try:
@@ -79,45 +125,52 @@ def generators_kept(seed: int) -> Iterator[None]:
         np.random.set_state(saved[1])  # noqa: NPY002
         random.setstate(saved[2])
         if cuda:
-            torch.cuda.set_rng_state_all(cuda)
+            torch.cuda.set_rng_state_all(states)
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients for the host's own passes; the training flags are put back."""
+def judging(model: nn.Module, seed: int = 0) -> Iterator[None]:
+    """Eval mode, no gradients, exact float32 for the host's own passes; flags and generators are put back."""
     flags = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
+        with exact_float32(), torch.inference_mode(False), torch.no_grad(), generators_kept(seed):
             yield
     finally:
         for module, training in flags.items():
             module.training = training
 
 
-def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
-
-
-def _restore_values(model: nn.Module, values: dict[str, Tensor]) -> bool:
-    """Write back what changed; by value, because writing through `.data` leaves no trace in a version counter."""
+def _put_back(module: nn.Module, parts: dict[str, dict[Any, Any]]) -> bool:
+    """Whether the module had other parameters, buffers, submodules or hooks than before, which it has again."""
     changed = False
-    with torch.no_grad():
-        for name, value in _tensors(model):
-            before = values.get(name)
-            if before is None:
-                continue
-            if before.shape != value.shape:
-                value.data = before
-                changed = True
-            elif not torch.equal(value, before) and not _same_with_nan(value, before):
-                value.copy_(before)
-                changed = True
+    for name, before in parts.items():
+        now = getattr(module, name)
+        if list(now) != list(before) or any(now[key] is not value for key, value in before.items()):
+            now.clear()
+            now.update(before)
+            changed = True
     return changed
 
 
-def _same_with_nan(a: Tensor, b: Tensor) -> bool:
-    return (
-        a.is_floating_point() and torch.equal(a.nan_to_num(), b.nan_to_num()) and torch.equal(a.isnan(), b.isnan())
-    )
+def _rewrite(tensors: list[Tensor], values: list[Tensor]) -> bool:
+    """Write back what changed."""
+    changed = False
+    with torch.no_grad():
+        for tensor, before in zip(tensors, values, strict=True):
+            if _equal(tensor, before):
+                continue
+            changed = True
+            if tensor.shape == before.shape and tensor.dtype == before.dtype and tensor.device == before.device:
+                tensor.copy_(before)
+            else:
+                tensor.data = before
+    return changed
+
+
+def _equal(now: Tensor, before: Tensor) -> bool:
+    if now.shape != before.shape or now.dtype != before.dtype or now.device != before.device:
+        return False
+    if torch.equal(now, before):
+        return True
+    return now.is_floating_point() and bool(((now == before) | (now.isnan() & before.isnan())).all())

@@ -42,9 +42,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * float(binom.cdf(min(only_first, only_second), total, 0.5)))
 
 
-def paired_difference(
-    only_first: int, only_second: int, count: int, level: float = 0.95
-) -> tuple[float, float, float]:
+def paired_difference(only_first: int, only_second: int, count: int, level: float = 0.95) -> tuple[float, float, float]:
     """Difference second − first of two shares on the same samples, with its interval.
 
     The adjusted Wald interval of Bonett & Price 2012 (J. Educ. Behav. Stat. 37, 479), which adds one sample

@@ -191,6 +191,12 @@ class ModelCache:
         loaded: dict[str, Any] = json.loads(path.read_text())
         return loaded
 
+    def forget(self, key: str) -> None:
+        """Drop weights and checkpoint of a key, so that it is trained anew."""
+        self.weights(key).with_suffix(".json").unlink(missing_ok=True)
+        self.weights(key).unlink(missing_ok=True)
+        shutil.rmtree(self.training(key), ignore_errors=True)
+
     def describe(self, key: str, about: Mapping[str, Any]) -> None:
         """Write the provenance: the last step, which makes weights count as cached."""
         write_atomically(self.weights(key).with_suffix(".json"), json.dumps(dict(about), indent=2).encode())

@@ -28,7 +28,7 @@ def footer(records: Sequence[Mapping[str, Any]], environment: Mapping[str, Any])
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, model {first['subject']['model']}",
         "Accuracies in percent with 95 % intervals (Wilson). The worst case over these attacks, sample by sample, "
         "is an upper bound on robustness. ASR: share of what was right before that the attacks brought down.",
-        f"Search in {environment.get('search_precision', 'fp32')}, every verdict in float32. "
+        f"Search in {_precision(records)}, every verdict in float32. "
         f"torch {versions.get('torch', '?')}, {', '.join(providers) or 'no attacks'}, "
         f"{environment.get('processor', '')}, {environment.get('threads', '?')} threads.",
     ]
@@ -36,6 +36,11 @@ def footer(records: Sequence[Mapping[str, Any]], environment: Mapping[str, Any])
         lines.append("Cascade: each attack was tried only on what those before it left standing.")
     lines += warnings(records)
     return lines
+
+
+def _precision(records: Sequence[Mapping[str, Any]]) -> str:
+    used = sorted({record["precision"] for record in records if record["precision"]})
+    return " and ".join(used) or "fp32"
 
 
 def warnings(records: Sequence[Mapping[str, Any]]) -> list[str]:

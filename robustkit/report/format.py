@@ -43,7 +43,7 @@ def readable(table: pd.DataFrame, records: Sequence[dict[str, object]]) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def _row(row: pd.Series, accuracies: Sequence[str]) -> dict[str, str]:  # type: ignore[type-arg]
+def _row(row: pd.Series, accuracies: Sequence[str]) -> dict[str, str]:
     cells = {"defense": str(row["defense"]), "seed": str(row["seed"])}
     for name in accuracies:
         if _missing(row.get(name)):

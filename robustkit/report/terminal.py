@@ -19,8 +19,8 @@ def show(shown: pd.DataFrame, lines: Sequence[str], title: str, console: Console
     dropped = [name for name in ("training s", "violations", "status") if narrow and _dull(shown, name)]
     names = [name for name in shown.columns if name not in dropped]
     for name in names:
-        justify = "left" if name in ("defense", "seed", "status") else "right"
-        table.add_column(Text(str(name)), justify=justify, overflow="fold")
+        left = name in ("defense", "seed", "status")
+        table.add_column(Text(str(name)), justify="left" if left else "right", overflow="fold")
     for _, row in shown.iterrows():
         cells = []
         for name in names:

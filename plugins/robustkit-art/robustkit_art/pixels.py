@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from robustkit.params import UsageError, check, param
 from robustkit_art.bridge import evasion, minimal
 
@@ -81,7 +83,7 @@ class Threshold:
 
 @contextlib.contextmanager
 def _strategy(es: int) -> Iterator[None]:
-    """ART gives CMA-ES arrays of one value, of which it prints and warns; inside, it gets numbers."""
+    """ART gives CMA-ES no seed, and arrays of one value, of which it prints and warns; inside, it gets both right."""
     if es == 1:
         yield
         return
@@ -92,6 +94,10 @@ def _strategy(es: int) -> Iterator[None]:
     original = cma.CMAEvolutionStrategy
 
     class Scalar(original):  # type: ignore[misc, valid-type]
+        def __init__(self, initial: Any, sigma: float, options: Any) -> None:
+            options.set("seed", int(np.random.randint(1, 2**31 - 1)))  # noqa: NPY002 - the host's seed, not the clock
+            super().__init__(initial, sigma, options)
+
         def optimize(self, objective: Any, maxfun: int, callback: Any, iterations: int) -> Any:
             return super().optimize(
                 lambda point: float(objective(point)[0]), maxfun=maxfun, callback=callback, iterations=iterations

@@ -71,7 +71,8 @@ class LaserBeam:
 class LowProFool:
     """Descends on loss and weighted norm together (`LowProFool`), made for tables; pixels are its columns here.
 
-    All values have the same importance. ART offers it towards a target only; untargeted, the target is each
+    All values have the same importance. ART divides by the norm of the whole batch's perturbations; here each
+    sample is attacked alone. ART offers it towards a target only; untargeted, the target is each
     sample's second most likely class. Cost: `steps` forward and backward passes.
     """
 
@@ -106,9 +107,11 @@ class LowProFool:
                 importance=np.ones(x[0].numel()),
                 verbose=False,
             )
-            rows = best[todo].flatten(1).cpu().numpy()
-            moved = attack.generate(rows, one_hot(goal[todo], estimator.nb_classes))
-        found = torch.from_numpy(np.asarray(moved, np.float32)).reshape(best[todo].shape).clamp(0, 1).to(x.device)
-        valid = adversarial(model, found.to(x.dtype), y[todo], self.targeted)
-        best[todo] = torch.where(valid.view(-1, 1, 1, 1), found, best[todo])
+            for index in todo.split(1):
+                row = best[index].flatten(1).cpu().numpy()
+                moved = attack.generate(row, one_hot(goal[index], estimator.nb_classes))
+                found = torch.from_numpy(np.asarray(moved, np.float32)).reshape(best[index].shape).clamp(0, 1)
+                found = found.to(x.device)
+                if bool(adversarial(model, found.to(x.dtype), y[index], self.targeted)):
+                    best[index] = found
         return torch.where(best == x.float(), x.detach(), best.to(x.dtype))

@@ -1,4 +1,4 @@
-from robustkit.hookspecs import AttackEntry, CertifierEntry, DefenseEntry, DetectorEntry, hookimpl
+from robustkit import AttackEntry, CertifierEntry, DefenseEntry, DetectorEntry, hookimpl
 
 AT = "robustkit_template.components:"
 

@@ -4,9 +4,9 @@ import torch
 from scipy.stats import binomtest, norm
 from torch import nn
 
+from robustkit import param
 from robustkit.contracts import ABSTAIN, Certificate, Verdict
 from robustkit.norms import project, steepest
-from robustkit.params import param
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,213 @@
+"""`robustkit bench`: train, attack and compare; one table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robustkit.cli import options
+from robustkit.cli.complete import complete
+from robustkit.cli.progress import Progress
+from robustkit.cli.session import plugin_host
+from robustkit.params import UsageError
+
+if TYPE_CHECKING:
+    from robustkit.api import BenchResult
+    from robustkit.host import Host
+    from robustkit.pipeline.plan import Plan
+
+
+def bench(
+    defense: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--defense",
+            "--defenses",
+            help="Trained or wrapped, with parameters: pgd_at:steps=10; by comma or repeated.",
+            autocompletion=complete("defense"),
+        ),
+    ] = None,
+    attacks: options.Attacks = None,
+    dataset: options.Dataset = None,
+    model: options.Model = None,
+    checkpoint: options.Checkpoint = None,
+    norm: options.Norm = None,
+    eps: options.Eps = None,
+    train_eps: Annotated[
+        str | None, typer.Option("--train-eps", help="Radius that defenses train against, if another one.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="By comma; one trained model each.")] = None,
+    limit: options.Limit = None,
+    epochs: options.Epochs = None,
+    recipe: options.RecipeOption = None,
+    cascade: Annotated[
+        bool | None, typer.Option("--cascade", help="Each attack only on what those before it left standing.")
+    ] = None,
+    no_baseline: Annotated[bool | None, typer.Option("--no-baseline", help="Leave the undefended model out.")] = None,
+    targets: options.Targets = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    batch_size: options.BatchSize = None,
+    data_dir: options.DataDir = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A bench.toml, or the spec.toml of a run; options override it.")
+    ] = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option("--output", "-o", help="A run directory, or a file for the table: .md .csv .json .tex .parquet."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", "-f", help="Of stdout: table, markdown, csv, json, latex or parquet."),
+    ] = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option("--fail-under", help="Exit with 1 where an accuracy is lower: 'pgd>=0.45', 'pgd_at/worst>=40%'."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train the undefended baseline and each defense, attack them all, and print one table.
+
+    The same command goes on where it was stopped, and answers from its records once it is done.
+
+    Example: robustkit bench --defense pgd_at --attacks fgsm,pgd
+    """
+    given = options.settings(
+        defenses=None if defense is None else [part for item in defense for part in options.split(item) or []],
+        attacks=options.split(attacks),
+        dataset=dataset,
+        model=model,
+        checkpoint=checkpoint,
+        norm=norm,
+        eps=options.split(eps),
+        train_eps=train_eps,
+        seeds=options.split(seeds),
+        limit=limit,
+        recipe=options.recipe(epochs, recipe),
+        cascade=cascade,
+        baseline=None if no_baseline is None else not no_baseline,
+        targets=targets,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        data_dir=data_dir,
+    )
+    directory, files = _outputs(output or [])
+    host = plugin_host()
+    plan = _plan(config, given, host)
+    gates = _gates(fail_under or [])
+    if dry_run:
+        _show_plan(plan)
+        return
+    from robustkit.api import RUNS, run_plan
+
+    with Progress(quiet) as progress:
+        result = run_plan(plan, directory or RUNS / plan.name, host, progress)
+    publish(result, files, format)
+    typer.echo(f"run directory: {result.directory}", err=True)
+    _exit(result, gates)
+
+
+def publish(result: BenchResult, files: list[Path], format: str | None) -> None:
+    """The table to stdout, into the run directory, and into the files asked for."""
+    from robustkit.pipeline.store import write_atomically
+    from robustkit.report.files import FORMATS, format_of, render
+    from robustkit.report.footer import footer
+    from robustkit.report.format import readable
+    from robustkit.report.terminal import show
+
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"--format {format!r} is not one of {', '.join(FORMATS)}")
+    shown = readable(result.table, result.records)
+    lines = footer(result.records, result.environment)
+    if result.directory is not None:
+        for suffix in (".md", ".csv", ".tex", ".json", ".parquet"):
+            path = result.directory / "tables" / f"comparison{suffix}"
+            write_atomically(path, render(format_of(path), result.table, shown, lines))
+        cells = result.directory / "tables" / "cells.csv"
+        write_atomically(cells, result.tidy.to_csv(index=False).encode())
+    for path in files:
+        write_atomically(path, render(format_of(path), result.table, shown, lines))
+    chosen = format or ("table" if sys.stdout.isatty() else "markdown")
+    if chosen == "table":
+        from rich.console import Console
+
+        show(shown, lines, "Robust accuracy in percent", Console())
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(render(chosen, result.table, shown, lines))
+        sys.stdout.flush()
+
+
+def _plan(config: Path | None, given: dict[str, Any], host: Host) -> Plan:
+    from robustkit.pipeline.plan import make_plan
+    from robustkit.pipeline.spec import BenchSpec
+
+    plain = {} if config is None else BenchSpec.from_toml(config).to_plain()
+    if not plain and not given.get("attacks"):
+        raise UsageError("no attacks are given; e.g. robustkit bench --defense pgd_at --attacks fgsm,pgd")
+    if "recipe" in given:
+        given["recipe"] = {**plain.get("recipe", {}), **given["recipe"]}
+    return make_plan(BenchSpec.from_plain({**plain, **given}, "bench"), host)
+
+
+def _outputs(given: list[str]) -> tuple[Path | None, list[Path]]:
+    """A directory of the run, and files for the table, told apart by their suffix."""
+    from robustkit.report.files import format_of
+
+    paths = [Path(text) for text in given]
+    files = [path for path in paths if path.suffix and not path.is_dir()]
+    directories = [path for path in paths if path not in files]
+    if len(directories) > 1:
+        raise UsageError(f"-o names several run directories: {', '.join(map(str, directories))}")
+    for path in files:
+        format_of(path)
+    return (directories[0] if directories else None), files
+
+
+def _gates(texts: list[str]) -> list[Any]:
+    from robustkit.report.gate import parse_gate
+
+    return [parse_gate(text) for text in texts]
+
+
+def _exit(result: BenchResult, gates: list[Any]) -> None:
+    """Exit code 1 where a cell failed or a gate tripped."""
+    from robustkit.pipeline.plan import BASELINE
+    from robustkit.report.gate import check_gates
+
+    complaints = check_gates(gates, result.table, result.attack_columns, BASELINE)
+    for complaint in complaints:
+        typer.echo(f"gate: {complaint}", err=True)
+    failed = [record for record in result.records if record["status"] != "ok"]
+    if failed:
+        words = f"{len(failed)} of {len(result.records)} cells failed"
+        typer.echo(f"{words}; their reasons stand below the table", err=True)
+    if complaints or failed:
+        raise typer.Exit(1)
+
+
+def _show_plan(plan: Plan) -> None:
+    """The cells with their providers and estimated passes."""
+    from robustkit.cli.output import show
+
+    rows = []
+    for cell in plan.cells:
+        provider = None if cell.attack is None else cell.attack.registered.provider
+        rows.append(
+            {
+                "model": cell.subject.label,
+                "seed": cell.subject.seed,
+                "measured": cell.label,
+                "threat": "" if cell.attack is None else str(cell.threat),
+                "provider": "" if provider is None else f"{provider.distribution} {provider.version}",
+                "samples": plan.count,
+                "passes a sample, at most": "unknown" if cell.passes is None else cell.passes,
+            }
+        )
+    show(rows, list(rows[0]))
+    typer.echo(f"{len(plan.subjects)} models, {len(plan.cells)} cells; nothing was run", err=True)

@@ -1,0 +1,98 @@
+"""Progress of a run on stderr: a live line on a terminal, one line an event where output goes to a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from robustkit.pipeline.events import Event
+
+_EVERY_SECONDS = 5.0
+
+
+class Progress:
+    """A listener for `robustkit.pipeline.run`; use it as a context manager.
+
+    Args:
+        quiet: show nothing.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._live: Any = None
+        self._task: Any = None
+        self._said = 0.0
+
+    def __enter__(self) -> Progress:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import Progress as Bars
+
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TextColumn("{task.fields[note]}", markup=False),
+                TimeElapsedColumn(),
+            )
+            self._live = Bars(*columns, console=Console(stderr=True), transient=True)
+            self._live.start()
+            self._task = self._live.add_task("starting", total=None, note="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        from robustkit.pipeline import events
+
+        if self._quiet:
+            return
+        if isinstance(event, events.TrainingStep):
+            self._training(event)
+        elif isinstance(event, events.Waiting):
+            self._say(f"waiting for another process that trains {event.subject.label}")
+        elif isinstance(event, events.SubjectReady):
+            where = "from the cache" if event.cached else "trained"
+            self._say(f"{event.subject.label} (seed {event.subject.seed}): {where}")
+        elif isinstance(event, events.CellStarted | events.BlockDone):
+            words = f"{event.cell.subject.label} / {event.cell.label}"
+            self._show(words, event.done, event.blocks, "")
+        elif isinstance(event, events.CellDone) and not event.reused:
+            self._cell(event)
+
+    def _training(self, event: Any) -> None:
+        progress = event.progress
+        values = ", ".join(f"{name} {value:.3f}" for name, value in progress.metrics.items())
+        note = f"{progress.images_per_second:,.0f} images/s, {progress.seconds_left:.0f} s left, {values}"
+        words = f"training {event.subject.label}, epoch {progress.epoch}/{progress.epochs}"
+        self._show(words, progress.step, progress.steps, note)
+
+    def _cell(self, event: Any) -> None:
+        record = event.record
+        words = f"{event.cell.subject.label} / {event.cell.label}"
+        if record["status"] != "ok":
+            self._say(f"{words}: error: {record['error']}")
+            return
+        share = record["metrics"].get("robust_accuracy", record["metrics"]["clean_accuracy"])
+        self._say(f"{words}: {100 * share:.1f} % in {record['seconds']:.1f} s")
+
+    def _show(self, words: str, done: int, total: int, note: str) -> None:
+        if self._live is not None:
+            self._live.update(self._task, description=words, completed=done, total=total, note=note)
+        elif time.monotonic() - self._said > _EVERY_SECONDS:
+            self._say(f"{words}: {100 * done / max(total, 1):.0f} %{', ' + note if note else ''}")
+
+    def _say(self, line: str) -> None:
+        self._said = time.monotonic()
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False)
+        else:
+            typer.echo(line, err=True)

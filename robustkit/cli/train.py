@@ -1,0 +1,78 @@
+"""`robustkit train`: one defense, trained; its weights and how they came about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustkit.cli import options
+from robustkit.cli.complete import complete
+from robustkit.cli.progress import Progress
+from robustkit.cli.session import plugin_host
+
+
+def train(
+    defense: Annotated[
+        str, typer.Option("--defense", help="With parameters: pgd_at:steps=10.", autocompletion=complete("defense"))
+    ],
+    dataset: options.Dataset = None,
+    model: options.Model = None,
+    norm: options.Norm = None,
+    eps: options.Eps = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of weights, batches and inner attacks.")] = 0,
+    epochs: options.Epochs = None,
+    recipe: options.RecipeOption = None,
+    device: options.Device = None,
+    data_dir: options.DataDir = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Directory for weights, provenance and TensorBoard events.")
+    ] = Path("trained"),
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on from the checkpoint of a training that was stopped.")
+    ] = True,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a model; a training that was killed goes on from its last epoch and ends in the same weights.
+
+    Example: robustkit train --defense free_at:replays=4 -o trained
+    """
+    from robustkit.models.weights import save_weights
+    from robustkit.pipeline.events import TrainingStep
+    from robustkit.pipeline.plan import make_plan
+    from robustkit.pipeline.spec import BenchSpec
+    from robustkit.pipeline.store import ModelCache
+    from robustkit.pipeline.subjects import build_subject, file_name
+
+    given = options.settings(
+        defenses=[defense],
+        baseline=False,
+        dataset=dataset,
+        model=model,
+        norm=norm,
+        eps=options.split(eps),
+        seeds=[seed],
+        recipe=options.recipe(epochs, recipe),
+        device=device,
+        data_dir=data_dir,
+    )
+    host = plugin_host()
+    plan = make_plan(BenchSpec.from_plain(given, "train"), host)
+    subject = plan.subjects[-1]
+    cache = ModelCache()
+    if not resume:
+        cache.forget(subject.key)
+    with Progress(quiet) as progress:
+        built = build_subject(
+            subject, plan, host, cache, output, report=lambda step: progress(TrainingStep(subject, step))
+        )
+    path = output / "models" / f"{file_name(subject.label)}-seed{seed}.safetensors"
+    if not path.is_file():
+        save_weights(built.model, path)
+    from robustkit.training.loop import accuracy
+
+    share = accuracy(built.model, plan.data.val, plan.device)
+    origin = "from the cache" if built.cached else f"trained in {built.about['training_seconds']:.0f} s"
+    typer.echo(f"{subject.label}: {origin}, {100 * share:.1f} % right on validation data", err=True)
+    typer.echo(str(path))

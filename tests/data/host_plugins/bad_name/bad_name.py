@@ -1,0 +1,1 @@
+"""The entry point's name could not be written before an entry's."""

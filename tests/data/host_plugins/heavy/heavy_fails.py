@@ -1,0 +1,3 @@
+"""Fails as old libraries do on a new NumPy."""
+
+raise AttributeError("module 'numpy' has no attribute 'float_'")

@@ -1,0 +1,30 @@
+"""The built-in attacks against the kit that plugin authors use."""
+
+from __future__ import annotations
+
+from robustkit import testing
+
+_LINEAR_ALONE = "refuses networks that are not affine, as those checks use"
+EXPECTED = {
+    "rfgsm-*-linear_*": "half of the budget goes to a random step",
+    **{
+        f"linear_exact-{check}": _LINEAR_ALONE
+        for check in (
+            "*-ball_and_box",
+            "shape_and_dtype",
+            "batch_of_one",
+            "float64",
+            "inputs_untouched",
+            "same_seed",
+            "silent",
+            "host_no_grad",
+            "host_restores",
+            "split_independence",
+        )
+    },
+}
+
+
+@testing.parametrize("robustkit", kinds=["attack"], expected_failures=EXPECTED)
+def test_attack(check: testing.Check) -> None:
+    check()
