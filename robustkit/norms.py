@@ -65,7 +65,7 @@ def project(x_adv: Tensor, x: Tensor, threat: Threat) -> Tensor:
     if threat.norm == "l2":
         moved = (x_adv - x).mul_(per_sample(threat.eps / length.clamp_min(_TINY), x))
     else:
-        moved = _shrink_l1(x_adv, x, threat.eps)
+        moved = _shrink_l1(x_adv, x, threat)
     reached = _reach(x, moved, threat)
     return reached if bool(outside.all()) else torch.where(per_sample(outside, x), reached, x_adv.clamp(0, 1))
 
@@ -125,28 +125,41 @@ def steepest(gradient: Tensor, norm: Norm, x: Tensor | None = None, share: float
     raise UsageError(f"norm={norm} has no steepest direction; gradient steps are for linf, l2 and l1")
 
 
-def _shrink_l1(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
+def _shrink_l1(x_adv: Tensor, x: Tensor, threat: Threat) -> Tensor:
     """δ = argmin ‖x + δ − x_adv‖₂ s.t. ‖δ‖₁ ≤ eps, 0 ≤ x + δ ≤ 1.
 
-    The optimum is sign(d)·clip(|d| − λ, 0, room) for d = x_adv − x, where room is the way to the box. Its length
-    falls with λ in straight pieces, so Newton's step, kept inside a bisection's bracket, finds the piece.
+    The optimum is sign(d)·clip(|d| − λ, 0, room) for d = x_adv − x, where room is the way to the box and λ is 0 or
+    makes the length eps. λ by regula falsi (Illinois): five or six evaluations, where bisection takes 25.
     """
     wanted = flat(x_adv - x)  # (N, D)
     room = torch.where(wanted >= 0, 1 - flat(x), flat(x))
     size = wanted.abs()
-    low, high = torch.zeros_like(size[:, :1]), size.amax(dim=1, keepdim=True)
-    multiplier, close = low, 1e-6 * eps
-    for _ in range(_ROUNDS):
-        rest = size - multiplier
-        free = ((rest > 0) & (rest < room)).sum(dim=1, keepdim=True)
-        excess = torch.minimum(rest.clamp_min_(0), room).sum(dim=1, keepdim=True) - eps
-        low, high = torch.where(excess > 0, multiplier, low), torch.where(excess > 0, high, multiplier)
-        if bool((excess.abs() <= close).logical_or_(high <= 0).all()):
+    close = (threat.allowance - threat.eps) / 4
+
+    def excess_at(multiplier: Tensor) -> Tensor:
+        rest = torch.sub(size, multiplier).clamp_min_(0)
+        return torch.minimum(rest, room).sum(dim=1, keepdim=True) - threat.eps
+
+    low, high = torch.zeros_like(size[:, :1]), size.amax(dim=1, keepdim=True)  # (N, 1) each from here on
+    multiplier, above, below = low, excess_at(low), torch.full_like(low, -threat.eps)
+    done = above <= close
+    was_over = torch.zeros_like(done)
+    for step in range(_ROUNDS):
+        if bool(done.all()):
             break
-        newton = multiplier + excess / free.clamp_min(1)
-        kept = (newton > low) & (newton < high)
-        multiplier = torch.where(excess.abs() <= close, multiplier, torch.where(kept, newton, (low + high) / 2))
-    multiplier = torch.where(excess <= close, multiplier, high)
+        crossing = (high * above - low * below) / (above - below)
+        multiplier = torch.where(done, multiplier, crossing)
+        excess = excess_at(multiplier)
+        over = excess > 0
+        stale = (over == was_over) if step else torch.zeros_like(over)  # the same end stayed again: halve it
+        above, below = (
+            torch.where(over, excess, torch.where(stale, above / 2, above)),
+            torch.where(over, torch.where(stale, below / 2, below), excess),
+        )
+        low, high = torch.where(over, multiplier, low), torch.where(over, high, multiplier)
+        done |= excess.abs() <= close
+        was_over = over
+    multiplier = torch.where(done, multiplier, high)
     return (wanted.sign_() * torch.minimum((size - multiplier).clamp_min_(0), room)).reshape(x.shape)
 
 

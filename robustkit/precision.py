@@ -187,7 +187,7 @@ def exact_float32() -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 undo.enter_context(torch.autocast(kind, enabled=False))
         backends: Any = torch.backends
-        operations = [getattr(backends.mkldnn, "matmul", None), getattr(backends.mkldnn, "conv", None)]
+        operations: list[Any] = [getattr(backends.mkldnn, "matmul", None), getattr(backends.mkldnn, "conv", None)]
         try:
             product = torch.get_float32_matmul_precision()
             if product != "highest":

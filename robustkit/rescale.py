@@ -27,8 +27,8 @@ class Rescaled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         size: list[Tensor] = []  # (N, 1) of this pass, filled in by its backward pass
-        logits = self.network(_Grow.apply(x, size))  # type: ignore[no-untyped-call]
-        return cast(Tensor, _Shrink.apply(logits, size))  # type: ignore[no-untyped-call]
+        logits = self.network(_Grow.apply(x, size))
+        return cast(Tensor, _Shrink.apply(logits, size))
 
 
 class _Shrink(torch.autograd.Function):
@@ -40,7 +40,7 @@ class _Shrink(torch.autograd.Function):
         return logits.view_as(logits)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         largest = gradient.detach().abs().amax(dim=1, keepdim=True)  # (N, 1)
         largest = torch.where(largest > 0, largest, torch.ones_like(largest))
         ctx.size[:] = [largest]
@@ -56,6 +56,6 @@ class _Grow(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         size = ctx.size[0].reshape(-1, *[1] * (gradient.ndim - 1))
         return gradient.nan_to_num(0.0, 0.0, 0.0) * size, None

@@ -83,7 +83,7 @@ def as_text(value: Any) -> str:
         return "+".join(as_text(item) for item in value)
     if value is None or isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):
+    if isinstance(value, float) and math.isfinite(value):
         for text in (f"{value:g}", f"{round(value * 255)}/255" if abs(value) < 0.25 else ""):
             if text and _read_float(text) == value:
                 return text.replace("e+", "e")  # a plus sign joins the items of a list

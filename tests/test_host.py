@@ -132,9 +132,7 @@ def test_requirements_for_other_systems_and_extras_do_not_count(plugged: Plugged
     assert names(host, "marker") == {"sign"}
 
 
-def test_unreadable_metadata_is_reported_and_breaks_nothing(
-    monkeypatch: pytest.MonkeyPatch, plugged: Plugged
-) -> None:
+def test_unreadable_metadata_is_reported_and_breaks_nothing(monkeypatch: pytest.MonkeyPatch, plugged: Plugged) -> None:
     monkeypatch.setattr(sys, "path", [str(CASES / "unreadable"), *sys.path])
     importlib.invalidate_caches()
     host = Host()
@@ -160,7 +158,9 @@ def test_what_a_plugin_prints_does_not_reach_stdout(plugged: Plugged, capsys: py
 
 def test_an_interrupt_is_no_broken_plugin() -> None:
     module = types.ModuleType("interrupted")
-    exec("from robustkit import hookimpl\n@hookimpl\ndef robustkit_attacks():\n    raise KeyboardInterrupt", vars(module))
+    exec(
+        "from robustkit import hookimpl\n@hookimpl\ndef robustkit_attacks():\n    raise KeyboardInterrupt", vars(module)
+    )
     with pytest.raises(KeyboardInterrupt):
         Host({"interrupted": module}, discover=False)
 
@@ -220,10 +220,12 @@ def test_a_missing_library_is_answered_with_the_line_that_installs_it(plugged: P
 
 def test_components_that_cannot_be_had_are_usage_errors(plugged: Plugged) -> None:
     host = plugged("heavy")
-    with pytest.raises(UsageError, match="heavy.fails cannot be imported: AttributeError: module 'numpy' has no"):
+    with pytest.raises(UsageError, match=r"heavy\.fails cannot be imported: AttributeError: module 'numpy' has no"):
         host.build("attack", "fails")
     for name, attribute in (("function", "function"), ("gone", "Gone")):
-        with pytest.raises(UsageError, match=f"heavy_parts has no dataclass '{attribute}'; tell the authors of robustkit-heavy"):
+        with pytest.raises(
+            UsageError, match=f"heavy_parts has no dataclass '{attribute}'; tell the authors of robustkit-heavy"
+        ):
             host.build("attack", name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -93,12 +94,10 @@ def test_every_float_reads_back_exactly(value: float) -> None:
 @given(st.text())
 def test_any_text_is_read_or_refused_with_a_usage_error(text: str) -> None:
     for hint in (bool, int, float, float | None, Rule, tuple[int, ...], tuple[float, ...]):
-        try:
+        value = None
+        with contextlib.suppress(UsageError):
             value = parse(text, hint, "x")
-        except UsageError as error:
-            assert repr(text) in str(error) or "+" in text  # an item of a list is named alone
-        else:
-            assert not isinstance(value, float) or math.isfinite(value)
+        assert not isinstance(value, float) or math.isfinite(value)
     try:
         name, given_ = parse_call(text)
     except UsageError:
@@ -252,6 +251,7 @@ def test_a_default_of_grey_levels_is_shown_as_people_write_it() -> None:
     assert as_text(0.3) == "0.3"
     assert as_text(1.0) == "1"
     assert as_text(1 / 3) == repr(1 / 3)
+    assert as_text(math.inf) == "inf"
 
 
 def test_types_that_cannot_be_resolved_name_the_remedy() -> None:

@@ -46,7 +46,7 @@ class Chunked(nn.Module):
         if used <= 1:
             return False
         self.size = used // 2
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return True
 

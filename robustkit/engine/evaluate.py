@@ -107,14 +107,14 @@ class Arena:
             x, y = (x.clone(), y.clone()) if x.is_inference() or y.is_inference() else (x, y)
             targeted = bool(getattr(attack.value, "targeted", False))
             logits = self.logits(x) if len(x) and (clean_pred is None or targeted) else None
-            pred = y.clone() if logits is None else logits.argmax(dim=1)
-            pred = pred if clean_pred is None else clean_pred
-            attacked = pred == y if active is None else (pred == y) & active
+            if clean_pred is None:
+                clean_pred = y.clone() if logits is None else logits.argmax(dim=1)
+            attacked = clean_pred == y if active is None else (clean_pred == y) & active
             rows = attacked.nonzero().squeeze(1)
             target = torch.full_like(y, -1)
             if targeted and logits is not None:
                 target[rows] = choose_targets(logits, y, targets, seed)[rows]
-            x_adv, violation, adv_pred = x.clone(), torch.zeros_like(attacked), pred.clone()
+            x_adv, violation, adv_pred = x.clone(), torch.zeros_like(attacked), clean_pred.clone()
             search = Search(attack, threat, seed, self._network, self.logits)
             precision = search.precision(self.precision)
             if len(rows):
@@ -124,7 +124,7 @@ class Arena:
             far = distances(x_adv, x)
             inside = far[threat.norm] <= threat.allowance
         return BlockResult(
-            clean_pred=pred,
+            clean_pred=clean_pred,
             adv_pred=adv_pred,
             success=attacked & (adv_pred != y) & inside,
             attacked=attacked,

@@ -88,7 +88,8 @@ def guarded(model: nn.Module, seed: int) -> Iterator[State]:
                 restored.append("training flags")
             for module, flag in zip(modules, flags, strict=True):
                 module.training = flag
-            if any([_put_back(module, parts) for module, parts in zip(modules, owned, strict=True)]):
+            changed = [_put_back(module, parts) for module, parts in zip(modules, owned, strict=True)]
+            if any(changed):
                 restored.append("modules and hooks")
             if [parameter.requires_grad for parameter in parameters] != wants:
                 restored.append("requires_grad")
@@ -110,7 +111,7 @@ def guarded(model: nn.Module, seed: int) -> Iterator[State]:
 def generators_kept(seed: int) -> Iterator[None]:
     """Seed the generators of torch, NumPy and Python for the block, then put their states back."""
     saved = (torch.get_rng_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
-    cuda = torch.cuda.is_initialized()
+    cuda: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     states = torch.cuda.get_rng_state_all() if cuda else []
     if cuda or not torch.cuda.is_available():
         torch.manual_seed(seed)

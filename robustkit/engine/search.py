@@ -49,6 +49,7 @@ class Search:
         self._attack: Any = attack.value
         self._name = attack.label
         self._entry = attack.entry
+        self._bounded = attack.entry.goal == "budget" and bool(attack.entry.norms)
         self._threat = threat
         self._seed = seed
         self._network = network
@@ -60,8 +61,7 @@ class Search:
         """Low precision is for gradient searches inside the ball. A minimal distance ends on the decision
         boundary, where rounding decides; and scores rounded to 8 bits hide the small gains of black boxes.
         """
-        fits = self._entry.goal == "budget" and self._entry.knowledge == "white-box"
-        return fastest if fits else "fp32"
+        return fastest if self._bounded and self._entry.knowledge == "white-box" else "fp32"
 
     def __call__(self, x: Tensor, y: Tensor, goal: Tensor, precision: Chosen) -> tuple[Tensor, Tensor]:
         """Search adversarial inputs for all of x, none of which has fallen yet.
@@ -133,8 +133,7 @@ class Search:
                 raise CellError(f"{self._name} wanted to exit: {error}") from error
             self.tally.forwards += counter.tally.forwards
             self.tally.backwards += counter.tally.backwards
-            bounded = self._entry.goal == "budget" and bool(self._entry.norms)
-            return settle(returned, x, self._threat, bounded=bounded, name=self._name)
+            return settle(returned, x, self._threat, bounded=self._bounded, name=self._name)
 
     @contextmanager
     def _guarded(self, network: Counter, seed: int) -> Iterator[None]:
@@ -149,7 +148,8 @@ class Search:
         """(N,) bool: what the attack must have taken for fallen."""
         network = Counter(self._network(precision), self.tally)
         with judging(network):
-            return network(x).argmax(dim=1) != y
+            wrong: Tensor = network(x).argmax(dim=1) != y
+        return wrong
 
 
 def _margin(logits: Tensor, y: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def distances(x_adv: Tensor, x: Tensor, norms: tuple[Norm, ...] = NORMS) -> dict
     """(N,) float64 distance of each sample in each norm, computed in float64 a few samples at a time."""
     found: dict[Norm, list[Tensor]] = {norm: [] for norm in norms}
     count = max(1, _MEASURED_VALUES // max(1, x[:1].numel()))
-    for a, b in zip(x_adv.split(count), x.split(count), strict=True):
+    for a, b in zip(torch.split(x_adv, count), torch.split(x, count), strict=True):
         a, b = a.double(), b.double()
         for norm in norms:
             found[norm].append(distance(a, b, norm))

@@ -76,12 +76,14 @@ def model_content(text: str, data: Data, host: Host) -> dict[str, Any]:
         "std": list(data.std),
     }
     try:
-        return {"component": component_content(host.build("model", text)), **common}
+        host.find("model", text.partition(":")[0])
     except NameNotFound:
         if text.startswith("torchvision."):
             return {"name": text, "version": metadata.version("torchvision"), **common}
         if not is_reference(text):
             raise
+    else:
+        return {"component": component_content(host.build("model", text)), **common}
     from robustkit.models.build import build_model
     from robustkit.models.weights import weights_hash
 

@@ -137,7 +137,7 @@ def _entry_is_true(subject: Subject) -> None:
     entry = subject.entry
     component = subject.host.resolve(subject.registered)
     where = entry.target
-    assert component.__dataclass_params__.frozen, f"{where} is not frozen"  # type: ignore[attr-defined]
+    assert component.__dataclass_params__.frozen, f"{where} is not frozen"
     assert callable(component.__call__), f"{where} has no __call__"
     positional = [f.name for f in dataclasses.fields(component) if f.init and not f.kw_only]
     assert not positional, f"{where} takes {', '.join(positional)} by position; use kw_only=True"

@@ -226,7 +226,7 @@ def test_a_minimal_attack_tells_every_radius_at_once(spec: Spec, bench: Bench) -
     assert CALLS == ["nearest"] * 3
     record = ran.record("standard", "tiny.nearest")
     assert record["threat"] == {"norm": "linf", "eps": 0.4}
-    assert record["metrics"]["goal"] == "minimal"
+    assert record["component"]["goal"] == "minimal"
     assert 0 < record["metrics"]["median_distance"] < 0.4
 
 

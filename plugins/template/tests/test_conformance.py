@@ -1,6 +1,8 @@
-import robustkit_template
+import pytest
 
 from robustkit import testing
+
+robustkit_template = pytest.importorskip("robustkit_template", reason="install it: pip install --editable .")
 
 
 @testing.parametrize(robustkit_template)

@@ -1,0 +1,62 @@
+"""SIGKILL at random moments, and two processes at once: real processes, nothing simulated."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robustkit.pipeline.store import RunStore
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+
+
+def _children(*arguments: str, trainings: Path) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TRAININGS": str(trainings)}
+    script = str(Path(__file__).with_name("killed.py"))
+    done = subprocess.run(
+        [sys.executable, script, *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def _outcome(folder: Path) -> dict[str, Any]:
+    """Records without their times, and the samples."""
+    store = RunStore(folder)
+    outcome = {}
+    for key, record in store.records().items():
+        record["subject"].pop("training_seconds")
+        kept = {name: value for name, value in record.items() if name not in ("seconds", "started")}
+        outcome[key] = (kept, {name: values.tolist() for name, values in store.samples(key).items()})
+    return outcome
+
+
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_records(tiny: str, tmp_path: Path) -> None:
+    out = _children("kill", tiny, str(tmp_path), "12", trainings=tmp_path / "trainings")
+    assert int(out.split()[-1]) >= 6
+    whole, torn = _outcome(tmp_path / "whole"), _outcome(tmp_path / "torn")
+    assert len(whole) == 8
+    assert torn == whole
+    assert not list((tmp_path / "torn").rglob("*.part"))
+    assert not list((tmp_path / "torn" / "blocks").glob("*"))
+    # a kill loses the block at work: each block was told of once, but for those cut off before they were told
+    told = Counter((tmp_path / "torn.blocks").read_text().splitlines())
+    assert set(told) >= {f"{key} {number}" for key in whole for number in (1, 2, 3)}
+
+
+def test_two_runs_at_once_train_one_model_and_both_finish(tiny: str, tmp_path: Path) -> None:
+    trainings = tmp_path / "trainings"
+    _children("together", tiny, str(tmp_path), trainings=trainings)
+    assert len(trainings.read_text().splitlines()) == 1
+    one, two = _outcome(tmp_path / "one"), _outcome(tmp_path / "two")
+    assert one == two
+    assert len(one) == 8
+    assert all(np.isfinite(record["metrics"]["clean_accuracy"]) for record, _ in one.values())
