@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from robustkit.attacks.climb import climb
+from robustkit.attacks.fits import require_norm
 from robustkit.attacks.losses import named
 from robustkit.contracts import Threat
 from robustkit.params import check, param
@@ -36,6 +37,7 @@ class BIM:
         check(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        require_norm("bim", threat)
         return self._search(model, x, y, threat, x, self.steps, 1.0)
 
     def polish(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> Tensor:

@@ -69,11 +69,10 @@ def climb(
         if step == steps:
             break
         if momentum is not None:
-            scale = flat(gradient).abs().mean(dim=1).clamp_min(1e-20)
-            momentum = decay * momentum + gradient / per_sample(scale, gradient)
-            gradient = momentum
-        current = current + step_size * steepest(gradient, threat.norm, current)
-        current = project(current, origin, threat)
+            scale = flat(gradient).abs().mean(dim=1).clamp_min(1e-30)
+            gradient = momentum = (gradient / per_sample(scale, gradient)).add_(momentum, alpha=decay)
+        moved = steepest(gradient, threat.norm, current).mul_(step_size).add_(current)
+        current = project(moved, origin, threat)
         if standing.sum() <= _COMPACT_BELOW * len(index):
             index, current, origin, label = (
                 index[standing],

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from robustkit.attacks.fits import require_norm
 from robustkit.attacks.losses import margin
 from robustkit.contracts import Threat
 from robustkit.norms import distance, per_sample, project, random_start
@@ -36,6 +37,7 @@ class Noise:
         check(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        require_norm("noise", threat)
         best = x.clone()
         value = torch.full((x.shape[0],), -torch.inf, dtype=x.dtype, device=x.device)
         with torch.no_grad():
@@ -56,4 +58,4 @@ class Noise:
         if threat.norm == "linf":
             return project(x + noise * threat.eps / 2, x, threat)
         length = distance(noise, torch.zeros_like(noise), threat.norm)
-        return (x + noise * per_sample(threat.eps / length, noise)).clamp(0, 1)
+        return project(x + noise * per_sample(threat.eps / length.clamp_min(1e-12), noise), x, threat)

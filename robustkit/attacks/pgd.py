@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.climb import climb
+from robustkit.attacks.fits import require_norm
 from robustkit.attacks.losses import LossName, named
 from robustkit.contracts import Threat
 from robustkit.norms import random_start
-from robustkit.params import check, param
+from robustkit.params import ParamError, check, param
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class PGD:
     Fields:
         steps: gradient evaluations a restart.
         step_size: length of a step in input units, in the norm of the threat model. None: 2.5 · eps / steps.
-        restarts: random starts; those that have fallen are not tried again.
+        restarts: random starts; those that have fallen are not tried again. More than 1 needs random_start.
         loss: "cross_entropy", "margin" (Carlini & Wagner) or "dlr" (Croce & Hein; 3 classes or more).
         random_start: begin at a random point of the ball; otherwise at the clean input.
         targeted: y are classes to reach, not labels to leave.
@@ -46,8 +47,14 @@ class PGD:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.restarts > 1 and not self.random_start:
+            raise ParamError(
+                f"PGD: restarts={self.restarts} with random_start=False would repeat one search; "
+                "leave restarts at 1, or random_start at True"
+            )
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        require_norm("pgd", threat)
         best = x.clone()
         value = torch.full((x.shape[0],), -torch.inf, dtype=x.dtype, device=x.device)
         for _ in range(self.restarts):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from robustkit.contracts import Recipe
 
-DIGITS = Recipe(
-    epochs=14, batch_size=100, optimizer="adam", lr=5e-3, schedule="onecycle", weight_decay=0.0, ramp=1 / 3
-)
+DIGITS = Recipe(epochs=14, batch_size=100, optimizer="adam", lr=5e-3, schedule="onecycle", weight_decay=0.0, ramp=1 / 3)
 """28 x 28 grey images and small networks."""
 
 OBJECTS = Recipe(epochs=30, batch_size=128, lr=0.2, schedule="cyclic", weight_decay=5e-4, augment="crop_flip")

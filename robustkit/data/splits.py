@@ -32,8 +32,7 @@ class ArraySplit:
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or len(self.images) != len(self.labels):
             raise UsageError(
-                f"images {tuple(self.images.shape)} and labels {tuple(self.labels.shape)} must be "
-                "(N, C, H, W) and (N,)"
+                f"images {tuple(self.images.shape)} and labels {tuple(self.labels.shape)} must be (N, C, H, W) and (N,)"
             )
         if self.images.dtype not in (torch.uint8, torch.float32):
             raise UsageError(f"images are {self.images.dtype}; give uint8 in 0..255 or float32 in [0, 1]")

@@ -33,6 +33,4 @@ class FGSMAT:
 
     def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
         step = Perturbation(start="clean", steps=1, step_size=1.0)
-        return train(
-            model, data, training, OnExamples(perturbation=step, clean_share=self.clean_share), repr(self)
-        )
+        return train(model, data, training, OnExamples(perturbation=step, clean_share=self.clean_share), repr(self))

@@ -37,6 +37,4 @@ class PGDAT:
     def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
         step_size = 2.5 / self.steps if self.step_size is None else self.step_size
         inner = Perturbation(start="uniform", steps=self.steps, step_size=step_size)
-        return train(
-            model, data, training, OnExamples(perturbation=inner, clean_share=self.clean_share), repr(self)
-        )
+        return train(model, data, training, OnExamples(perturbation=inner, clean_share=self.clean_share), repr(self))

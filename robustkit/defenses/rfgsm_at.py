@@ -34,6 +34,4 @@ class RFGSMAT:
 
     def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
         step = Perturbation(start="sign", steps=1, step_size=1 - self.alpha, start_size=self.alpha)
-        return train(
-            model, data, training, OnExamples(perturbation=step, clean_share=self.clean_share), repr(self)
-        )
+        return train(model, data, training, OnExamples(perturbation=step, clean_share=self.clean_share), repr(self))

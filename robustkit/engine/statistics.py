@@ -12,13 +12,16 @@ def wilson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
     Args:
         hits: successes, 0 ≤ hits ≤ count.
         count: trials; 0 gives (0, 1).
-        level: coverage.
+        level: coverage, between 0 and 1.
+
+    Raises:
+        ValueError: impossible counts, or a level that is no share.
     """
     if not 0 <= hits <= count:
         raise ValueError(f"hits={hits} must be between 0 and count={count}")
     if count == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = _quantile(level)
     share = hits / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -48,13 +51,28 @@ def paired_difference(only_first: int, only_second: int, count: int, level: floa
     The adjusted Wald interval of Bonett & Price 2012 (J. Educ. Behav. Stat. 37, 479), which adds one sample
     to each of the two discordant cells and keeps its coverage when they are small.
 
+    Args:
+        only_first: samples that only the first model gets right.
+        only_second: samples that only the second gets right.
+        count: all samples, those too on which the two agree.
+        level: coverage, between 0 and 1.
+
     Returns:
         difference, low, high.
+
+    Raises:
+        ValueError: impossible counts, or a level that is no share.
     """
     if count <= 0 or only_first < 0 or only_second < 0 or only_first + only_second > count:
         raise ValueError(f"{only_first} and {only_second} discordant samples do not fit into {count}")
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = _quantile(level)
     first, second = (only_first + 1) / (count + 2), (only_second + 1) / (count + 2)
     centre = second - first
     half = z * math.sqrt((first + second - centre * centre) / (count + 2))
     return (only_second - only_first) / count, max(-1.0, centre - half), min(1.0, centre + half)
+
+
+def _quantile(level: float) -> float:
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must be between 0 and 1; 95 % is 0.95")
+    return NormalDist().inv_cdf((1 + level) / 2)

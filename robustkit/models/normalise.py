@@ -31,12 +31,8 @@ class Normalise(nn.Module):
                 raise UsageError(f"{name} has {len(values)} values for {channels} channels; give 1 or {channels}")
         if min(std) <= 0:
             raise UsageError(f"std={tuple(std)} must be above 0")
-        self.register_buffer(
-            "mean", torch.tensor(mean).expand(channels).reshape(1, -1, 1, 1).clone()
-        )  # (1, C, 1, 1)
-        self.register_buffer(
-            "std", torch.tensor(std).expand(channels).reshape(1, -1, 1, 1).clone()
-        )  # (1, C, 1, 1)
+        self.register_buffer("mean", torch.tensor(mean).expand(channels).reshape(1, -1, 1, 1).clone())  # (1, C, 1, 1)
+        self.register_buffer("std", torch.tensor(std).expand(channels).reshape(1, -1, 1, 1).clone())  # (1, C, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) → (N, C, H, W)
         return (x - self.mean) / self.std

@@ -124,9 +124,7 @@ def _read(path: Path) -> Any:
         ) from error
     except Exception as error:  # torch's reader raises whatever a damaged file leads it to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(
-            f"checkpoint {path} is neither safetensors nor a whole torch.save file: {reason}"
-        ) from error
+        raise UsageError(f"checkpoint {path} is neither safetensors nor a whole torch.save file: {reason}") from error
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:

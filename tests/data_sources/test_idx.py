@@ -21,9 +21,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 @given(array=npst.arrays(np.uint8, npst.array_shapes(max_dims=4, max_side=6)), packed=st.booleans())
 @settings(deadline=None, max_examples=40)
-def test_what_is_written_is_read(
-    tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, packed: bool
-) -> None:
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, packed: bool) -> None:
     path = tmp_path_factory.mktemp("idx") / "file"
     path.write_bytes(gzip.compress(idx_bytes(array)) if packed else idx_bytes(array))
     read = read_idx(path)

@@ -51,9 +51,7 @@ def test_the_embedded_file_is_small() -> None:
 def test_sizes_kinds_and_declared_facts() -> None:
     data = MNIST10k()()
     assert (len(data.train), len(data.val), len(data.test)) == (9_500, 500, 2_000)
-    assert all(
-        isinstance(part, ArraySplit) and part.images.dtype == torch.uint8 for part in (data.train, data.test)
-    )
+    assert all(isinstance(part, ArraySplit) and part.images.dtype == torch.uint8 for part in (data.train, data.test))
     assert (data.shape, len(data.classes)) == ((1, 28, 28), 10)
     assert str(data.threat) == "linf eps=0.3"
     x, y = data.test.batch(torch.arange(5))

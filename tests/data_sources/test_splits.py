@@ -32,9 +32,7 @@ def numbered(count: int) -> ArraySplit:
 
 @given(count=st.integers(2, 400), share=st.floats(0.01, 0.99), seed=st.integers(0, 2**31), streamed=st.booleans())
 @settings(deadline=None, max_examples=60)
-def test_holdout_is_disjoint_complete_and_deterministic(
-    count: int, share: float, seed: int, streamed: bool
-) -> None:
+def test_holdout_is_disjoint_complete_and_deterministic(count: int, share: float, seed: int, streamed: bool) -> None:
     whole = Streamed(torch.arange(count)) if streamed else numbered(count)
     size = min(count - 1, max(1, int(share * count)))
     rest, held = holdout(whole, size, seed)
@@ -148,6 +146,4 @@ def test_fingerprint_of_a_streamed_split_and_its_subsets() -> None:
     assert fingerprint(Streamed(labels)) != fingerprint(Streamed(labels.flip(0)))
     array = numbered(30)
     chosen = torch.tensor([4, 2, 9])
-    assert fingerprint(Subset(array, chosen)) == fingerprint(
-        ArraySplit(array.images[chosen], array.labels[chosen])
-    )
+    assert fingerprint(Subset(array, chosen)) == fingerprint(ArraySplit(array.images[chosen], array.labels[chosen]))

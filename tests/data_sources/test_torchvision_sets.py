@@ -49,9 +49,7 @@ def write_idx(folder: Path, *, packed: bool, counts: tuple[int, int] = (30, 10))
         if "labels" in stem:
             array = (np.arange(count) % 10).astype(np.uint8)
         arrays[stem] = array
-        content = (
-            bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
-        )
+        content = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
         path = folder / (f"{stem}.gz" if packed else stem)
         path.write_bytes(gzip.compress(content) if packed else content)
     return arrays

@@ -101,9 +101,7 @@ def test_the_function_is_torchvisions_with_another_stem(ours: Any, block: Any, d
 
 
 def _normalised(x: Tensor, layer: nn.BatchNorm2d) -> Tensor:
-    return nn.functional.batch_norm(
-        x, layer.running_mean, layer.running_var, layer.weight, layer.bias, False, 0, 1e-5
-    )
+    return nn.functional.batch_norm(x, layer.running_mean, layer.running_var, layer.weight, layer.bias, False, 0, 1e-5)
 
 
 @pytest.mark.parametrize("changes", [False, True])

@@ -193,9 +193,7 @@ def test_torchvisions_weights_bring_their_own_normalisation(
         ("torchvision.alexnet", (3, 16, 16), 10, r"cannot take images of \(3, 16, 16\)"),
     ],
 )
-def test_torchvision_mistakes(
-    host: Host, text: str, shape: tuple[int, int, int], classes: int, words: str
-) -> None:
+def test_torchvision_mistakes(host: Host, text: str, shape: tuple[int, int, int], classes: int, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         build_model(text, made_for(shape, classes), host=host)
 

@@ -16,13 +16,15 @@ import torch
 
 torch.set_num_threads(1)  # a fork keeps no threads but its own
 
+import torch.fx.experimental.optimization
+import torch.utils.checkpoint
+import torch.utils.tensorboard  # once, not in every child
 from torch import Tensor, nn
 
 from robustkit.api import bench
 from robustkit.contracts import Data, Threat, Training
 from robustkit.hookspecs import AttackEntry, DefenseEntry, hookimpl
 from robustkit.host import Host
-from robustkit.pipeline.events import BlockDone
 from robustkit.training.loop import train
 from robustkit.training.method import OnExamples
 
@@ -32,6 +34,8 @@ class Slow:
     """Random noise, and time enough to be killed in."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        with Path(os.environ["TRAININGS"]).with_name("attacks").open("a") as file:
+            file.write(f"{os.environ['ROUND']}\n")
         time.sleep(0.02)
         return (x + threat.eps * torch.rand_like(x).sub(0.5).mul(2)).clamp(0, 1)
 
@@ -71,25 +75,17 @@ def _start(data: str, directory: Path) -> int:
         return child
     status = 1
     try:
-        with (directory.with_suffix(".blocks")).open("a") as log:
-
-            def listen(event: object) -> None:
-                if isinstance(event, BlockDone):
-                    log.write(f"{event.cell.key} {event.done}\n")
-                    log.flush()
-
-            result = bench(
-                ["tiny.slow"],
-                ["tiny.slow", "fgsm", "pgd:steps=3"],
-                directory=directory,
-                host=_host(),
-                listen=listen,
-                dataset=data,
-                model="linear",
-                eps=[0.1],
-                recipe={"epochs": 4},
-                precision="fp32",
-            )
+        result = bench(
+            ["tiny.slow"],
+            ["tiny.slow", "fgsm", "pgd:steps=3"],
+            directory=directory,
+            host=_host(),
+            dataset=data,
+            model="linear",
+            eps=[0.1],
+            recipe={"epochs": 3},
+            precision="fp32",
+        )
         status = 0 if result.ok else 2
     except BaseException as error:
         print(repr(error), file=sys.stderr)
@@ -103,16 +99,16 @@ def _wait(child: int) -> int:
 
 def killing(data: str, folder: Path, rounds: int) -> None:
     """Kill a run at random moments until it is done; every round must find the directory readable."""
-    os.environ["ROBUSTKIT_CACHE"] = str(folder / "calm")
+    os.environ |= {"ROBUSTKIT_CACHE": str(folder / "calm"), "ROUND": "whole"}
     began = time.monotonic()
     assert _wait(_start(data, folder / "whole")) == 0
     lasted = time.monotonic() - began
-    os.environ["ROBUSTKIT_CACHE"] = str(folder / "cache")
+    os.environ |= {"ROBUSTKIT_CACHE": str(folder / "cache"), "ROUND": "torn"}
     chance = random.Random(rounds)
     kills = 0
     for _ in range(rounds):
         child = _start(data, folder / "torn")
-        time.sleep(chance.uniform(0.0, lasted / 2))
+        time.sleep(chance.uniform(0.0, min(lasted / 2, 1.5)))
         os.kill(child, signal.SIGKILL)
         kills += _wait(child) == -signal.SIGKILL
     print("kills", kills)
@@ -121,7 +117,7 @@ def killing(data: str, folder: Path, rounds: int) -> None:
 
 def together(data: str, folder: Path) -> None:
     """Two runs on one cache at once, both of the same model."""
-    os.environ["ROBUSTKIT_CACHE"] = str(folder / "cache")
+    os.environ |= {"ROBUSTKIT_CACHE": str(folder / "cache"), "ROUND": "together"}
     children = [_start(data, folder / name) for name in ("one", "two")]
     assert [_wait(child) for child in children] == [0, 0]
 

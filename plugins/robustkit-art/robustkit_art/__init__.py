@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from robustkit.hookspecs import AttackEntry, hookimpl
 from robustkit_art import attack_rows
+from robustkit_art.coverage import COVERS, UNSUPPORTED
+
+__all__ = ["COVERS", "UNSUPPORTED"]
 
 
 @hookimpl

@@ -78,9 +78,7 @@ class RACG:
         return _run(evasion.RescalingAutoConjugateGradient, self, model, x, y, threat)
 
 
-def _run(
-    attack: Any, how: APGD | ACG | RACG, model: nn.Module, x: Tensor, y: Tensor, threat: Threat
-) -> Tensor:
+def _run(attack: Any, how: APGD | ACG | RACG, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
     """The three share their parameters."""
     if how.loss_type == "difference_logits_ratio" and len(x):
         with torch.no_grad():

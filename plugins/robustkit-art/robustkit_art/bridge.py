@@ -18,8 +18,8 @@ from torch import nn
 
 with warnings.catch_warnings():  # what ART's optional parts say on import is no concern of a user of this one
     warnings.simplefilter("ignore")
-    from art.attacks import evasion  # noqa: TID253 - imported only when an attack is used
-    from art.estimators.classification import PyTorchClassifier  # noqa: TID253
+    from art.attacks import evasion
+    from art.estimators.classification import PyTorchClassifier
 
 from robustkit.norms import project
 
@@ -71,7 +71,9 @@ class Network(nn.Module):
         super().__init__()
         self._held = (model, x.dtype, x.shape[1:])
         self._how = (probabilities, flat, channels_last)
-        self.anchor = nn.Parameter(torch.zeros((), device=x.device), requires_grad=False)  # where ART looks for a device
+        self.anchor = nn.Parameter(
+            torch.zeros((), device=x.device), requires_grad=False
+        )  # where ART looks for a device
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:

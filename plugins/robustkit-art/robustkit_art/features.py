@@ -81,9 +81,7 @@ class FeatureAdversariesNumpy:
         return _guided(run, self.layer, model, x, y, threat, self.targeted)
 
 
-def _guided(
-    run: Any, layer: str, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, targeted: bool
-) -> Tensor:
+def _guided(run: Any, layer: str, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, targeted: bool) -> Tensor:
     """Find a guide for each sample, and run the attack on those that have one."""
     if len(x) == 0 or threat.eps == 0:
         return x.clone()
@@ -120,9 +118,7 @@ class _Represented(PyTorchClassifier):  # type: ignore[misc]
     def watch(self, model: nn.Module, layer: str) -> None:
         self._watched = _layer(model, layer)
 
-    def get_activations(
-        self, x: Any, layer: Any = None, batch_size: int = 128, framework: bool = False
-    ) -> Any:
+    def get_activations(self, x: Any, layer: Any = None, batch_size: int = 128, framework: bool = False) -> Any:
         inputs = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.asarray(x, np.float32))
         seen: list[Tensor] = []
         hook = None
@@ -162,9 +158,7 @@ class FrameSaliency:
         def make(estimator: Any) -> Any:
             size = max(len(x), 1)
             if self.attacker == "fgsm":
-                inner = evasion.FastGradientMethod(
-                    estimator, norm=ORDER[threat.norm], eps=threat.eps, batch_size=size
-                )
+                inner = evasion.FastGradientMethod(estimator, norm=ORDER[threat.norm], eps=threat.eps, batch_size=size)
             elif self.attacker == "bim":
                 inner = evasion.BasicIterativeMethod(
                     estimator, eps=threat.eps, eps_step=step, max_iter=self.steps, batch_size=size, verbose=False

@@ -18,7 +18,7 @@ import numpy as np
 class _Random:
     """numpy.random, in which a generator without a seed is seeded from the global one, as the host has set it."""
 
-    def RandomState(self, seed: int | None = None) -> np.random.RandomState:  # noqa: N802 - numpy's name
+    def RandomState(self, seed: int | None = None) -> np.random.RandomState:
         return np.random.RandomState(np.random.randint(2**31 - 1) if seed is None else seed)  # noqa: NPY002
 
     def __getattr__(self, name: str) -> Any:

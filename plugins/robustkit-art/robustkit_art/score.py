@@ -58,7 +58,9 @@ class SimBA:
     step_size: float = param(0.1, "length of a step (epsilon)", unit="input units", low=0.0)
     attack: Literal["dct", "px"] = param("dct", "directions: frequencies (dct) or values (px)")
     order: Literal["random", "diag"] = param("random", "px: order of the values")
-    freq_dim: int = param(4, "dct: lowest frequencies to start with; side - freq_dim must be a multiple of stride", low=1)
+    freq_dim: int = param(
+        4, "dct: lowest frequencies to start with; side - freq_dim must be a multiple of stride", low=1
+    )
     stride: int = param(1, "dct: frequencies added at a time", low=1)
     targeted: bool = param(False, _TARGETED)
 

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 
 class _Network(nn.Module):
     """The user's model as foolbox wants it: float32 in and out. Held outside the module tree, so that foolbox
-    can neither move it nor change its mode."""
+    can neither move it nor change its mode.
+    """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()

@@ -53,9 +53,7 @@ def test_result_is_the_librarys_own(norm: Any, name: str, eps: float) -> None:
 def test_versions_reach_the_exact_optimum(version: str, norm: Any) -> None:
     ruler = yardstick(norm)
     steps = 100 if version == "rand" else 20
-    found = _attack(f":version={version}:steps={steps}:queries=10")(
-        ruler.model, ruler.x, ruler.y, ruler.threat(1.05)
-    )
+    found = _attack(f":version={version}:steps={steps}:queries=10")(ruler.model, ruler.x, ruler.y, ruler.threat(1.05))
     assert bool((labels(ruler.model, found) != ruler.y).all())
 
 

@@ -38,9 +38,7 @@ class CW:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         refuse_negative_logits(model, x, "CW")
         return run(
-            lambda network, seed: torchattacks.CW(
-                network, c=self.c, kappa=self.kappa, steps=self.steps, lr=self.lr
-            ),
+            lambda network, seed: torchattacks.CW(network, c=self.c, kappa=self.kappa, steps=self.steps, lr=self.lr),
             model,
             x,
             y,

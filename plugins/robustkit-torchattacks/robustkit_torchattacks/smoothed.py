@@ -30,9 +30,7 @@ class PGDRS:
     steps: int = param(10, "iterations", low=1)
     step_size: float | None = param(None, STEP_HELP, unit="input units", low=0.0)
     noise_type: Literal["gaussian", "uniform"] = param("gaussian", "noise that the network is smoothed with")
-    noise_sd: float = param(
-        0.5, "standard deviation, or half the range of uniform noise", unit="input units", low=0.0
-    )
+    noise_sd: float = param(0.5, "standard deviation, or half the range of uniform noise", unit="input units", low=0.0)
     noise_batch_size: int = param(5, "noisy copies of each input", low=1)
     batch_max: int = param(2048, "noisy inputs in one pass", low=1)
     targeted: bool = param(False, "move towards the given class")
@@ -68,9 +66,7 @@ class PGDRSL2:
         None, "step (alpha); none is eps/5, the library's 0.2 at 1.0", unit="input units", low=0.0
     )
     noise_type: Literal["gaussian", "uniform"] = param("gaussian", "noise that the network is smoothed with")
-    noise_sd: float = param(
-        0.5, "standard deviation, or half the range of uniform noise", unit="input units", low=0.0
-    )
+    noise_sd: float = param(0.5, "standard deviation, or half the range of uniform noise", unit="input units", low=0.0)
     noise_batch_size: int = param(5, "noisy copies of each input", low=1)
     batch_max: int = param(2048, "noisy inputs in one pass", low=1)
     eps_for_division: float = param(1e-10, "added to the gradient's norm before the division", low=0.0)

@@ -95,8 +95,7 @@ class OnePixel:
         pixels = int(threat.eps) // x.shape[1]
         if pixels < 1:
             raise UsageError(
-                f"l0 eps={threat.eps:g} allows no whole pixel of {x.shape[1]} values; "
-                f"give eps at least {x.shape[1]}"
+                f"l0 eps={threat.eps:g} allows no whole pixel of {x.shape[1]} values; give eps at least {x.shape[1]}"
             )
         return run(
             lambda network, seed: torchattacks.OnePixel(

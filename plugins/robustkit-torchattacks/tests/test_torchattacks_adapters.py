@@ -91,9 +91,7 @@ def _cases() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("registered", "name", "value"), list(_cases()))
-def test_every_parameter_reaches_the_library(
-    registered: Registered, name: str, value: Any, built: list[Any]
-) -> None:
+def test_every_parameter_reaches_the_library(registered: Registered, name: str, value: Any, built: list[Any]) -> None:
     model, x = network(), images(1)
     y = labels(model, x)
     more = {"multi_targeted": True} if name == "n_target_classes" and registered.entry.name == "fab" else {}
