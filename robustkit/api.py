@@ -115,12 +115,10 @@ def load(directory: str | Path) -> BenchResult:
         UsageError: no records there.
     """
     store = RunStore(Path(directory))
-    records = list(store.records().values())
-    wanted = store.cells()
-    records = [record for record in records if not wanted or record["key"] in wanted]
+    records = store.in_order(store.records().values())
     if not records:
         raise UsageError(f"{directory} holds no records of a run; name a directory below {RUNS}/")
-    return result_of(store, sorted(records, key=lambda r: wanted.index(r["key"]) if wanted else 0))
+    return result_of(store, records)
 
 
 def evaluate(

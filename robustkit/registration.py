@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -137,7 +137,7 @@ class Registry:
         elif len(self.broken) == failures:
             self._fail(provider, "registration", _why_nothing(module))
 
-    def _collect(self, provider: Provider, hook: str, call: Callable[[], Iterable[Any] | None]) -> int:
+    def _collect(self, provider: Provider, hook: str, call: Callable[..., Any]) -> int:
         """Take the entries of one hook, all or none: half a list would hide what is missing."""
         entry_type = HOOKS[hook]
         entries: dict[str, Registered] = {}

@@ -13,6 +13,7 @@ import pandas as pd
 
 from robustkit.contracts import Threat
 from robustkit.engine.statistics import wilson
+from robustkit.params import as_text
 
 Record = dict[str, Any]
 Samples = Callable[[str], Mapping[str, np.ndarray]]
@@ -68,29 +69,43 @@ def robust(record: Record, columns: Mapping[str, np.ndarray], eps: float) -> np.
 def comparison(records: Sequence[Record], samples: Samples) -> pd.DataFrame:
     """One row a model: accuracies with their 95 % intervals (Wilson 1927), costs, violations, status.
 
-    Columns: defense, seed; clean, one a pair of attack and eps, and the worst case over all attacks at each
-    eps, sample by sample, each with "low" and "high"; success rate among the attacked; passes (forward and
-    backward a sample and attack, summed), seconds, training seconds, violations, status.
+    Columns: defense, model, seed; clean, one a pair of attack and eps, and the worst case over all attacks at
+    each eps, sample by sample, each with "low" and "high"; success rate, the share of what is right on clean
+    inputs that some attack brings down at the largest eps; passes (forward and backward a sample and attack,
+    summed), seconds, training seconds, violations, status. What has no number is NaN: a cell that failed or
+    was not reached. In a cascade each column counts what the attacks up to it brought down.
     """
-    radii = sorted({record["threat"]["eps"] for record in records if record["kind"] == "attack"})
+    radii = radii_of(records)
     rows = []
     for label, seed in dict.fromkeys((r["subject"]["label"], r["subject"]["seed"]) for r in records):
         mine = [r for r in records if (r["subject"]["label"], r["subject"]["seed"]) == (label, seed)]
-        rows.append({"defense": label, "seed": seed, **_row(mine, radii, samples)})
+        model = mine[0]["subject"]["model"]
+        rows.append({"defense": label, "model": model, "seed": seed, **_row(mine, radii, samples)})
     return pd.DataFrame(rows)
 
 
 def attack_columns(records: Sequence[Record]) -> list[str]:
     """The names of the columns of accuracies under attack, in the order of the bench, worst cases last."""
-    radii = sorted({record["threat"]["eps"] for record in records if record["kind"] == "attack"})
     labels = list(dict.fromkeys(r["component"]["label"] for r in records if r["kind"] == "attack"))
+    return column_names(labels, radii_of(records))
+
+
+def column_names(labels: Sequence[str], radii: Sequence[float]) -> list[str]:
+    """The columns of accuracies that attacks of these labels make at these eps."""
     names = [_name(label, eps, radii) for label in labels for eps in radii]
     return names + ([_name("worst case", eps, radii) for eps in radii] if labels else [])
 
 
+def radii_of(records: Sequence[Record]) -> list[float]:
+    """Every eps that attacks are scored at; one without a budget lists them under "radii"."""
+    threats = [record["threat"] for record in records if record["kind"] == "attack"]
+    return sorted({eps for threat in threats for eps in threat.get("radii", [threat["eps"]])})
+
+
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and sample standard deviation over seeds, a row a defense; columns of numbers get a "± " twin."""
-    numbers = [name for name in table.columns if name not in ("defense", "seed", "status")]
+    texts = ("defense", "model", "seed", "status")
+    numbers = [name for name in table.columns if name not in texts and not name.endswith(" status")]
     rows = []
     for label, group in table.groupby("defense", sort=False):
         row: dict[str, Any] = {"defense": label, "seeds": len(group)}
@@ -104,38 +119,34 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _row(mine: Sequence[Record], radii: Sequence[float], samples: Samples) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    clean = next(record for record in mine if record["kind"] == "clean")
+    clean = next((record for record in mine if record["kind"] == "clean"), None)
     right = None
-    if clean["status"] == "ok":
+    if clean is not None and clean["status"] == "ok":
         columns = samples(clean["key"])
         right = columns["clean_pred"] == columns["label"]
-    row |= _share("clean", right)
     attacks = [record for record in mine if record["kind"] == "attack"]
-    worst: dict[float, np.ndarray | None] = dict.fromkeys(radii, right)
-    fell = np.zeros(len(right), dtype=bool) if right is not None else None
+    row: dict[str, Any] = _share("clean", right)
+    worst: dict[float, np.ndarray] = {}
     for record in attacks:
         for eps in radii if record["component"]["goal"] == "minimal" else [record["threat"]["eps"]]:
             name = _name(record["component"]["label"], eps, radii)
-            kept = robust(record, samples(record["key"]), eps) if record["status"] == "ok" else None
-            row |= _share(name, kept)
-            before = worst[eps]
-            if kept is not None and before is not None:
-                worst[eps] = before & kept
-            elif kept is None:
-                row[f"{name} status"] = "error"
+            if record["status"] != "ok":
+                row |= {**_share(name, None), f"{name} status": "error"}
+                continue
+            kept = robust(record, samples(record["key"]), eps)
+            worst[eps] = kept & worst.get(eps, kept)
+            row |= _share(name, worst[eps] if record["cascade"] else kept)
     if attacks:
         for eps in radii:
-            row |= _share(_name("worst case", eps, radii), worst[eps])
-    last = worst[radii[-1]] if radii else None
-    if right is not None and last is not None and fell is not None:
-        fell = right & ~last
-        row["success rate"] = float(fell.sum() / right.sum()) if right.any() else np.nan
+            row |= _share(_name("worst case", eps, radii), worst.get(eps))
+    row["success rate"] = np.nan
+    if right is not None and right.any() and radii and radii[-1] in worst:
+        row["success rate"] = float((right & ~worst[radii[-1]]).sum() / right.sum())
     good = [record for record in attacks if record["status"] == "ok"]
-    row["passes"] = sum(r["metrics"]["forwards"] + r["metrics"]["backwards"] for r in good)
+    row["passes"] = sum(record["metrics"]["forwards"] + record["metrics"]["backwards"] for record in good)
     row["seconds"] = sum(record["seconds"] for record in mine if record["seconds"] is not None)
-    training = clean["subject"]["training_seconds"]
-    row["training seconds"] = np.nan if training is None else training
+    training = [r["subject"]["training_seconds"] for r in mine if r["subject"]["training_seconds"] is not None]
+    row["training seconds"] = training[0] if training else np.nan
     row["violations"] = sum(record["metrics"]["violations"] for record in good)
     failed = [record for record in mine if record["status"] != "ok"]
     row["status"] = "ok" if not failed else f"{len(failed)} of {len(mine)} failed"
@@ -150,4 +161,4 @@ def _share(name: str, hits: np.ndarray | None) -> dict[str, float]:
 
 
 def _name(label: str, eps: float, radii: Sequence[float]) -> str:
-    return label if len(radii) == 1 else f"{label} @ {eps:.4g}"
+    return label if len(radii) == 1 else f"{label} @ {as_text(float(eps))}"

@@ -47,7 +47,7 @@ def test_commands_on_a_page_are_accepted_by_the_command_line(page: Path) -> None
 
     group = typer.main.get_command(app)
     for line in _COMMAND.findall(page.read_text(encoding="utf-8")):
-        words = [word for word in shlex.split(line, comments=True)][1:]
+        words = shlex.split(line, comments=True)[1:]
         name, *arguments = words
         context = group.make_context("robustkit", [], resilient_parsing=True)
         command = group.get_command(context, name)

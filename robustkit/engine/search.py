@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -90,8 +91,8 @@ class Search:
             if len(rows):
                 found[rows], broke[rows] = self._polished(x[rows], found[rows], goal[rows])
                 margin = _margin(self._logits(found[rows]), y[rows])
-                nearest = margin.argsort()[: int((margin > 0).sum() * _NEAREST) + 1]
-                again[rows[nearest]] = margin[nearest] > 0
+                rows, margin = rows[margin > 0], margin[margin > 0]
+                again[rows[margin.argsort()[: math.ceil(len(rows) * _NEAREST)]]] = True
         if again.any():
             rows = again.nonzero().squeeze(1)
             second, second_broke = self._attacked(x[rows], goal[rows], "fp32", self._seed + 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from robustkit.contracts import Threat
 from robustkit.engine.evaluate import Arena, BlockResult
-from robustkit.hookspecs import AttackEntry
+from robustkit.hookspecs import AttackEntry, DefenseEntry
 from robustkit.host import Host
 from robustkit.pipeline.environment import environment
 from robustkit.pipeline.events import (
@@ -66,8 +66,9 @@ def run(
     """
     good = _good(plan, store)
     done: dict[str, Record] = {}
-    if any(cell.key not in good for cell in plan.cells) or store.cells() != [cell.key for cell in plan.cells]:
-        _describe_run(plan, store)
+    _describe_plan(plan, store)
+    if any(cell.key not in good for cell in plan.cells):
+        _write_environment(store, store.read_json("environment.json") | environment(plan.device))
     for subject in plan.subjects:
         cells = [cell for cell in plan.cells if cell.subject is subject]
         built = None
@@ -91,7 +92,7 @@ def run(
             for cell, record in _judge(open_cells, built, plan, store, listen):
                 done[cell.key] = record
                 listen(CellDone(cell, record, False))
-    return [done[cell.key] for cell in plan.cells]
+    return store.in_order([done[cell.key] for cell in plan.cells])
 
 
 def _good(plan: Plan, store: RunStore) -> dict[str, Record]:
@@ -274,6 +275,7 @@ def metrics(columns: Columns, threat: Threat) -> dict[str, float | int | None]:
 
 def _record(cell: Cell, plan: Plan, built: Built | None) -> Record:
     subject = cell.subject
+    defense = None if subject.defense is None else subject.defense.entry
     attack = cell.attack
     component = None
     if attack is not None:
@@ -292,6 +294,7 @@ def _record(cell: Cell, plan: Plan, built: Built | None) -> Record:
         "subject": {
             "label": subject.label,
             "role": subject.role,
+            "obfuscates": isinstance(defense, DefenseEntry) and defense.obfuscates,
             "seed": subject.seed,
             "key": subject.key,
             "model": plan.spec.model,
@@ -350,10 +353,10 @@ def _search_precision(built: Built, plan: Plan, store: RunStore, example: Tensor
     return chosen[wanted]
 
 
-def _describe_run(plan: Plan, store: RunStore) -> None:
+def _describe_plan(plan: Plan, store: RunStore) -> None:
+    cells = {"cells": [cell.key for cell in plan.cells], "eps": [threat.eps for threat in plan.threats]}
     store.write("spec.toml", to_toml(plan.spec, plan.resolved()))
-    store.write("cells.json", json.dumps({"cells": [cell.key for cell in plan.cells]}, indent=2) + "\n")
-    _write_environment(store, store.read_json("environment.json") | environment(plan.device))
+    store.write("cells.json", json.dumps(cells, indent=2) + "\n")
 
 
 def _write_environment(store: RunStore, content: dict[str, Any]) -> None:

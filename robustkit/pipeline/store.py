@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,20 @@ class RunStore:
                 found[record["key"]] = record
         return found
 
-    def cells(self) -> list[str]:
-        """The keys of the cells of the last plan that ran here, in its order."""
-        found: list[str] = self.read_json("cells.json").get("cells", [])
-        return found
+    def in_order(self, records: Iterable[Record]) -> list[Record]:
+        """Of `records` those that belong to the last plan that ran here, in its order.
+
+        A record of an attack without a budget gets the eps at which that plan scores it.
+        """
+        plan = self.read_json("cells.json")
+        place = {key: number for number, key in enumerate(plan.get("cells", []))}
+        mine = sorted((r for r in records if r["key"] in place), key=lambda record: place[record["key"]])
+        return [
+            record | {"threat": record["threat"] | {"radii": plan["eps"]}}
+            if record["component"] is not None and record["component"]["goal"] == "minimal"
+            else record
+            for record in mine
+        ]
 
     def samples(self, key: str) -> Columns:
         """The per-sample columns of a finished cell."""

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustkit.contracts import Threat
+from robustkit.tables import radii_of
 
 
 def footer(records: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> list[str]:
     """A few lines below a table."""
     first = records[0]
     norm = first["threat"]["norm"]
-    radii = sorted({record["threat"]["eps"] for record in records})
-    threats = ", ".join(str(Threat(norm, eps)) for eps in radii)
+    threats = ", ".join(str(Threat(norm, eps)) for eps in radii_of(records) or [first["threat"]["eps"]])
     seeds = sorted({record["subject"]["seed"] for record in records})
     versions = environment.get("versions", {})
     providers = sorted(
@@ -44,8 +44,12 @@ def _precision(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def warnings(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Errors, violations and restored state, each with the cell it is about."""
-    found = []
+    """Errors, violations, restored state and hidden gradients, each with the cell or model it is about."""
+    hidden = dict.fromkeys(r["subject"]["label"] for r in records if r["subject"].get("obfuscates"))
+    found = [
+        f"{label} hides gradients or is random at inference: attacks that follow gradients overrate it"
+        for label in hidden
+    ]
     for record in records:
         component = record["component"]
         where = f"{record['subject']['label']} / {component['label'] if component else 'clean'}"

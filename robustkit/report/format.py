@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from robustkit.tables import attack_columns
+from robustkit.tables import Record, attack_columns, over_seeds
 
 MISSING = "–"
 FAILED = "error"
@@ -27,7 +27,7 @@ def number(value: float, digits: int = 1) -> str:
     return MISSING if _missing(value) else f"{value:.{digits}f}"
 
 
-def readable(table: pd.DataFrame, records: Sequence[dict[str, object]]) -> pd.DataFrame:
+def readable(table: pd.DataFrame, records: Sequence[Record]) -> pd.DataFrame:
     """The comparison as texts, one column a quantity, for people.
 
     Accuracies are in percent with their 95 % intervals; with several seeds, rows of mean ± standard deviation
@@ -47,7 +47,9 @@ def _row(row: pd.Series, accuracies: Sequence[str]) -> dict[str, str]:
     cells = {"defense": str(row["defense"]), "seed": str(row["seed"])}
     for name in accuracies:
         if _missing(row.get(name)):
-            cells[name] = FAILED if row["status"] != "ok" else MISSING
+            whole = name == "clean" or name.startswith("worst case")
+            failed = row["status"] != "ok" if whole else row.get(f"{name} status") == "error"
+            cells[name] = FAILED if failed else MISSING
         else:
             cells[name] = interval(row[name], row[f"{name} low"], row[f"{name} high"])
     cells["ASR"] = MISSING if _missing(row.get("success rate")) else percent(row["success rate"])
@@ -62,8 +64,6 @@ def _row(row: pd.Series, accuracies: Sequence[str]) -> dict[str, str]:
 
 
 def _over_seeds(table: pd.DataFrame, accuracies: Sequence[str]) -> list[dict[str, str]]:
-    from robustkit.tables import over_seeds
-
     rows = []
     for _, row in over_seeds(table).iterrows():
         cells = {"defense": str(row["defense"]), "seed": f"mean ± sd of {row['seeds']}"}

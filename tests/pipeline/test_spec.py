@@ -86,7 +86,7 @@ def test_mistakes_are_named_with_their_remedy(tmp_path: Path, text: str, words: 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="none.toml"):
+    with pytest.raises(UsageError, match=r"none\.toml"):
         BenchSpec.from_toml(tmp_path / "none.toml")
 
 
