@@ -79,7 +79,8 @@ def main() -> None:
         lines.append(f"| `{name}` | {statistics.median(walls):.3f} | {spread} | {statistics.median(cpus):.3f} |")
     lines += [
         "",
-        f"Machine: {processor()}, {os.cpu_count()} cores, load average {load:.1f} at the start; {platform.system()}. ",
+        f"Machine: {processor()}, {os.cpu_count()} cores, {platform.system()}; "
+        f"load average {load:.1f} at the start, niceness {os.nice(0)}. ",
         f"Versions: Python {platform.python_version()}, {packages}; {plugins} plugins installed. ",
         f"Date: {datetime.date.today().isoformat()}.",
         "",

@@ -19,7 +19,10 @@ Record = dict[str, Any]
 Samples = Callable[[str], Mapping[str, np.ndarray]]
 """From a cell's key to its per-sample columns."""
 
+Quantity = tuple[str, float | None]
+
 LEVEL = 0.95
+WORST = "worst case"
 
 
 def tidy(records: Sequence[Record]) -> pd.DataFrame:
@@ -93,7 +96,7 @@ def attack_columns(records: Sequence[Record]) -> list[str]:
 def column_names(labels: Sequence[str], radii: Sequence[float]) -> list[str]:
     """The columns of accuracies that attacks of these labels make at these eps."""
     names = [_name(label, eps, radii) for label in labels for eps in radii]
-    return names + ([_name("worst case", eps, radii) for eps in radii] if labels else [])
+    return names + ([_name(WORST, eps, radii) for eps in radii] if labels else [])
 
 
 def radii_of(records: Sequence[Record]) -> list[float]:
@@ -118,30 +121,51 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def outcomes(mine: Sequence[Record], radii: Sequence[float], samples: Samples) -> dict[Quantity, np.ndarray]:
+    """Of one model, which samples are right: clean, under each attack, and under all of them at once.
+
+    Args:
+        mine: the records of one model, in the order of the bench.
+        radii: every eps of the bench.
+        samples: per-sample columns by cell key.
+
+    Returns:
+        (N,) bool by "clean", label of an attack or "worst case", and eps (None for clean). Cells that failed or
+        were not reached are missing; without one good attack there is no worst case.
+    """
+    found: dict[Quantity, np.ndarray] = {}
+    worst: dict[Quantity, np.ndarray] = {}
+    for record in mine:
+        if record["status"] != "ok":
+            continue
+        columns = samples(record["key"])
+        if record["kind"] == "clean":
+            found["clean", None] = columns["clean_pred"] == columns["label"]
+            continue
+        for eps in _scored(record, radii):
+            kept = robust(record, columns, eps)
+            so_far = kept & worst.get((WORST, eps), kept)
+            worst[WORST, eps] = so_far
+            found[record["component"]["label"], eps] = so_far if record["cascade"] else kept
+    return found | worst
+
+
 def _row(mine: Sequence[Record], radii: Sequence[float], samples: Samples) -> dict[str, Any]:
-    clean = next((record for record in mine if record["kind"] == "clean"), None)
-    right = None
-    if clean is not None and clean["status"] == "ok":
-        columns = samples(clean["key"])
-        right = columns["clean_pred"] == columns["label"]
+    right = outcomes(mine, radii, samples)
+    row = _share("clean", right.get(("clean", None)))
     attacks = [record for record in mine if record["kind"] == "attack"]
-    row: dict[str, Any] = _share("clean", right)
-    worst: dict[float, np.ndarray] = {}
     for record in attacks:
-        for eps in radii if record["component"]["goal"] == "minimal" else [record["threat"]["eps"]]:
-            name = _name(record["component"]["label"], eps, radii)
-            if record["status"] != "ok":
-                row |= {**_share(name, None), f"{name} status": "error"}
-                continue
-            kept = robust(record, samples(record["key"]), eps)
-            worst[eps] = kept & worst.get(eps, kept)
-            row |= _share(name, worst[eps] if record["cascade"] else kept)
+        label = record["component"]["label"]
+        for eps in _scored(record, radii):
+            name = _name(label, eps, radii)
+            row |= {**_share(name, right.get((label, eps))), f"{name} status": record["status"]}
     if attacks:
         for eps in radii:
-            row |= _share(_name("worst case", eps, radii), worst.get(eps))
+            row |= _share(_name(WORST, eps, radii), right.get((WORST, eps)))
     row["success rate"] = np.nan
-    if right is not None and right.any() and radii and radii[-1] in worst:
-        row["success rate"] = float((right & ~worst[radii[-1]]).sum() / right.sum())
+    if radii and ("clean", None) in right and (WORST, radii[-1]) in right:
+        before, after = right["clean", None], right[WORST, radii[-1]]
+        row["success rate"] = float((before & ~after).sum() / before.sum()) if before.any() else np.nan
     good = [record for record in attacks if record["status"] == "ok"]
     row["passes"] = sum(record["metrics"]["forwards"] + record["metrics"]["backwards"] for record in good)
     row["seconds"] = sum(record["seconds"] for record in mine if record["seconds"] is not None)
@@ -153,7 +177,11 @@ def _row(mine: Sequence[Record], radii: Sequence[float], samples: Samples) -> di
     return row
 
 
-def _share(name: str, hits: np.ndarray | None) -> dict[str, float]:
+def _scored(record: Record, radii: Sequence[float]) -> Sequence[float]:
+    return radii if record["component"]["goal"] == "minimal" else [record["threat"]["eps"]]
+
+
+def _share(name: str, hits: np.ndarray | None) -> dict[str, Any]:
     if hits is None:
         return {name: np.nan, f"{name} low": np.nan, f"{name} high": np.nan}
     low, high = wilson(int(hits.sum()), len(hits), LEVEL)

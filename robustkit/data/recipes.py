@@ -5,7 +5,7 @@ from __future__ import annotations
 from robustkit.contracts import Recipe
 
 DIGITS = Recipe(
-    epochs=10,
+    epochs=8,
     batch_size=100,
     optimizer="adam",
     lr=1e-2,

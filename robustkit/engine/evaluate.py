@@ -119,8 +119,8 @@ class Arena:
             precision = search.precision(self.precision)
             if len(rows):
                 goal = target if targeted else y
-                x_adv[rows], violation[rows] = search(x[rows], y[rows], goal[rows], precision)
-                adv_pred[rows] = self.logits(x_adv[rows]).argmax(dim=1)
+                found, violation[rows] = search(x[rows], y[rows], goal[rows], precision)
+                x_adv[rows], adv_pred[rows] = found, self.logits(found).argmax(dim=1)
             far = distances(x_adv, x)
             inside = far[threat.norm] <= threat.allowance
         return BlockResult(
@@ -129,10 +129,10 @@ class Arena:
             success=attacked & (adv_pred != y) & inside,
             attacked=attacked,
             target=target,
-            dist_linf=far["linf"].float(),
-            dist_l2=far["l2"].float(),
-            dist_l1=far["l1"].float(),
-            dist_l0=far["l0"].float(),
+            dist_linf=far["linf"],
+            dist_l2=far["l2"],
+            dist_l1=far["l1"],
+            dist_l0=far["l0"],
             violation=violation,
             x_adv=x_adv,
             forwards=search.tally.forwards,

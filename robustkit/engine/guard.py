@@ -38,6 +38,17 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
 )
 """Switches of the whole process that attack libraries turn."""
 
+Stream = tuple[Callable[[], Any], Callable[[Any], object], Callable[[int], object]]
+"""How to read a generator's state, set it, and seed it."""
+
+_STREAMS: tuple[Stream, ...] = (
+    (torch.get_rng_state, torch.set_rng_state, torch.default_generator.manual_seed),
+    (np.random.get_state, np.random.set_state, lambda seed: np.random.seed(seed % 2**32)),  # noqa: NPY002
+    (random.getstate, random.setstate, random.seed),
+)
+"""`torch.manual_seed` would be slower by two orders, and where CUDA is not in use yet its seed would wait there and
+replace the caller's. Wrapped libraries draw from NumPy's global generator."""
+
 
 @dataclass
 class State:
@@ -77,17 +88,15 @@ def guarded(model: nn.Module, seed: int) -> Iterator[State]:
         settings = [get() for get, _ in _SETTINGS]
         for parameter in parameters:
             parameter.grad = None  # gradients of the caller must not be added to
-        model.eval()
-        evaluating = [module.training for module in modules]
+        _set_training(modules, [False] * len(modules))
         try:
             with generators_kept(seed):
                 yield state
         finally:
             restored = []
-            if [module.training for module in modules] != evaluating:
+            if any(module.training for module in modules):
                 restored.append("training flags")
-            for module, flag in zip(modules, flags, strict=True):
-                module.training = flag
+            _set_training(modules, flags)
             changed = [_put_back(module, parts) for module, parts in zip(modules, owned, strict=True)]
             if any(changed):
                 restored.append("modules and hooks")
@@ -110,36 +119,43 @@ def guarded(model: nn.Module, seed: int) -> Iterator[State]:
 @contextmanager
 def generators_kept(seed: int) -> Iterator[None]:
     """Seed the generators of torch, NumPy and Python for the block, then put their states back."""
-    saved = (torch.get_rng_state(), np.random.get_state(), random.getstate())  # noqa: NPY002
-    cuda: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    states = torch.cuda.get_rng_state_all() if cuda else []
-    if cuda or not torch.cuda.is_available():
-        torch.manual_seed(seed)
-    else:  # a seed now would wait for CUDA to be used, and then replace the caller's
-        torch.default_generator.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - wrapped libraries draw from the global generator
-    random.seed(seed)
+    streams = [*_STREAMS, *_accelerators()]
+    states = [get() for get, _, _ in streams]
+    for _, _, start in streams:
+        start(seed)
     try:
         yield
     finally:
-        torch.set_rng_state(saved[0])
-        np.random.set_state(saved[1])  # noqa: NPY002
-        random.setstate(saved[2])
-        if cuda:
-            torch.cuda.set_rng_state_all(states)
+        for (_, put, _), state in zip(streams, states, strict=True):
+            put(state)
 
 
 @contextmanager
 def judging(model: nn.Module, seed: int = 0) -> Iterator[None]:
     """Eval mode, no gradients, exact float32 for the host's own passes; flags and generators are put back."""
-    flags = {module: module.training for module in model.modules()}
-    model.eval()
+    modules = list(model.modules())
+    flags = [module.training for module in modules]
+    _set_training(modules, [False] * len(modules))
     try:
         with exact_float32(), torch.inference_mode(False), torch.no_grad(), generators_kept(seed):
             yield
     finally:
-        for module, training in flags.items():
-            module.training = training
+        _set_training(modules, flags)
+
+
+def _set_training(modules: list[nn.Module], flags: list[bool]) -> None:
+    for module, flag in zip(modules, flags, strict=True):
+        if module.training != flag:
+            module.training = flag
+
+
+def _accelerators() -> list[Stream]:
+    streams: list[Stream] = []
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        streams.append((torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all, torch.cuda.manual_seed_all))
+    if torch.backends.mps.is_available():
+        streams.append((torch.mps.get_rng_state, torch.mps.set_rng_state, torch.mps.manual_seed))
+    return streams
 
 
 def _put_back(module: nn.Module, parts: dict[str, dict[Any, Any]]) -> bool:

@@ -96,7 +96,7 @@ def markdown(shown: pd.DataFrame, lines: Sequence[str] = ()) -> str:
 def latex(shown: pd.DataFrame, lines: Sequence[str] = ()) -> str:
     """A booktabs table; the notes stand above it as comments."""
     columns = "".join("l" if str(name) in ("defense", "seed", "status") else "r" for name in shown.columns)
-    out = [f"% {line}" for line in lines]
+    out = [f"% {' '.join(line.split())}" for line in lines]
     out += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     out.append(" & ".join(escape_latex(str(name)) for name in shown.columns) + r" \\")
     out.append(r"\midrule")

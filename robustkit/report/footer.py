@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustkit.contracts import Threat
-from robustkit.tables import radii_of
+from robustkit.tables import Record, radii_of
 
 
-def footer(records: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> list[str]:
+def footer(records: Sequence[Record], environment: Mapping[str, Any]) -> list[str]:
     """A few lines below a table."""
     first = records[0]
     norm = first["threat"]["norm"]
@@ -38,12 +38,12 @@ def footer(records: Sequence[Mapping[str, Any]], environment: Mapping[str, Any])
     return lines
 
 
-def _precision(records: Sequence[Mapping[str, Any]]) -> str:
+def _precision(records: Sequence[Record]) -> str:
     used = sorted({record["precision"] for record in records if record["precision"]})
     return " and ".join(used) or "fp32"
 
 
-def warnings(records: Sequence[Mapping[str, Any]]) -> list[str]:
+def warnings(records: Sequence[Record]) -> list[str]:
     """Errors, violations, restored state and hidden gradients, each with the cell or model it is about."""
     hidden = dict.fromkeys(r["subject"]["label"] for r in records if r["subject"].get("obfuscates"))
     found = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robustkit.params import UsageError, listing, suggest
+from robustkit.params import UsageError, suggest
 
 _WORST = "worst case"
 
@@ -112,18 +112,21 @@ def _matching(gate: Gate, word: str, columns: Sequence[str]) -> list[str]:
     word = _spaced(word)
     if word == "worst":
         word = _WORST
-    known = ["clean", *columns]
-    for fits in (
-        lambda name: name == word,
-        lambda name: name.partition(" @ ")[0] == word,
-        lambda name: name.partition(" @ ")[0].partition(":")[0] == word,
-    ):
-        names = [name for name in known if fits(name)]
-        if len({name.partition(" @ ")[0] for name in names}) > 1:
-            raise UsageError(f"--fail-under {gate}: {word!r} may be {listing(names)}; write one of them")
+    for shortened in (str, _without_eps, _without_params):
+        names = [name for name in ("clean", *columns) if shortened(name) == word]
+        if len({_without_eps(name) for name in names}) > 1:
+            raise UsageError(f"--fail-under {gate}: {word!r} may be {', '.join(names)}; write one of them")
         if names:
             return names
     return []
+
+
+def _without_eps(name: str) -> str:
+    return name.partition(" @ ")[0]
+
+
+def _without_params(name: str) -> str:
+    return _without_eps(name).partition(":")[0]
 
 
 def _spaced(word: str) -> str:
@@ -132,4 +135,5 @@ def _spaced(word: str) -> str:
 
 
 def _known(columns: Sequence[str]) -> list[str]:
-    return ["clean", "worst", *(name for name in columns if not name.startswith(_WORST))]
+    names = [name for name in columns if not name.startswith(_WORST)]
+    return list(dict.fromkeys(["clean", "worst", *map(_without_params, names), *names]))

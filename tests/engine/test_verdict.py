@@ -95,19 +95,11 @@ def test_distances_against_their_definition(count: int, size: int, seed: int) ->
     found = distances(a, b)
     for row in range(count):
         steps = [abs(float(p) - float(q)) for p, q in zip(a[row], b[row], strict=True)]
-        assert float(found["linf"][row]) == pytest.approx(max(steps))
+        assert float(found["linf"][row]) == pytest.approx(max(steps), rel=1e-6)
         assert float(found["l2"][row]) == pytest.approx(sum(step**2 for step in steps) ** 0.5)
         assert float(found["l1"][row]) == pytest.approx(sum(steps))
         assert float(found["l0"][row]) == sum(step > 0 for step in steps)
     assert all(values.shape == (count,) for values in found.values())
-
-
-def test_large_samples_are_measured_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b = torch.rand(7, 3), torch.rand(7, 3)
-    whole = distances(a, b)
-    monkeypatch.setattr("robustkit.engine.verdict._MEASURED_VALUES", 6)
-    parts = distances(a, b)
-    assert all(torch.equal(whole[norm], parts[norm]) for norm in NORMS)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -58,13 +58,16 @@ class HopSkipJump:
     """Estimates the gradient at the boundary from decisions (`HopSkipJumpAttack`), in l2 or linf.
 
     In l2 the library divides a gradient by the norm of the whole batch's gradients, so that steps shrink with the
-    batch; here each sample is attacked alone. Its grid search for the step fails on every input, and is not
-    offered. Cost: about `initial_gradient_eval_steps` x `steps`^1.5 forward passes.
+    batch, and its grid search takes one step for the whole batch; there each sample is attacked alone.
+    Cost: about `initial_gradient_eval_steps` x `steps`^1.5 forward passes.
     """
 
     steps: int = param(64, "iterations", low=1)
     initial_gradient_eval_steps: int = param(100, "queries for the first estimate", low=1)
     max_gradient_eval_steps: int = param(10000, "most queries for one estimate", low=1)
+    stepsize_search: Literal["geometric_progression", "grid_search"] = param(
+        "geometric_progression", "how a step is chosen"
+    )
     gamma: float = param(1.0, "precision of the search for the boundary", low=0.0)
     targeted: bool = param(False, _TARGETED)
 
@@ -76,10 +79,12 @@ class HopSkipJump:
             steps=self.steps,
             initial_gradient_eval_steps=self.initial_gradient_eval_steps,
             max_gradient_eval_steps=self.max_gradient_eval_steps,
+            stepsize_search=self.stepsize_search,
             gamma=self.gamma,
             constraint=threat.norm,
         )
-        return minimal(partial(walk, attack, alone=threat.norm == "l2"), model, x, y, targeted=self.targeted)
+        alone = threat.norm == "l2" or self.stepsize_search == "grid_search"
+        return minimal(partial(walk, attack, alone=alone), model, x, y, targeted=self.targeted)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,7 @@ def fooled(subject, x_adv) -> int:
         ("fmn", "l0", 12),
         ("boundary:steps=200", "l2", 14),
         ("hop_skip_jump:steps=3:initial_gradient_eval_steps=20", "linf", 14),
+        ("hop_skip_jump:steps=2:initial_gradient_eval_steps=20:stepsize_search=grid_search", "l2", 14),
         ("pointwise", "l0", 14),
         ("salt_and_pepper:steps=200", "l2", 12),
         ("dataset", "l2", 14),

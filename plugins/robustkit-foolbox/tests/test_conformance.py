@@ -51,7 +51,7 @@ _THRESHOLD = "serves networks that binarize their input alone, and says so"
             )
         },
     },
-    slow=("brendel_bethge-l*", "brendel_bethge-*_*"),
+    slow=("brendel_bethge-*",),
 )
 def test_conformance(check: Callable[[], None]) -> None:
     check()

@@ -45,7 +45,7 @@ def test_fmn_in_l2_never_projects() -> None:
 
 def test_gradient_steps_in_l1_are_not_the_steepest() -> None:
     ruler = yardstick("l1")
-    threat = ruler.threat(1.5)
+    threat = ruler.threat(1.05)
     attack = attacks.L1ProjectedGradientDescentAttack(rel_stepsize=0.1, steps=100)
     x_adv = budget(attack, ruler.model, ruler.x, ruler.y, threat)
     with torch.no_grad():
@@ -71,14 +71,6 @@ def test_hop_skip_jump_scales_its_steps_by_the_batch(subject) -> None:
         gradients[size] = float(found.raw[0].norm())
     assert gradients[1] == pytest.approx(1.0, abs=1e-3)
     assert gradients[16] < 0.5, "mended: attack batches"
-
-
-def test_hop_skip_jump_grid_search_fails(subject) -> None:
-    attack = attacks.HopSkipJumpAttack(steps=1, stepsize_search="grid_search", constraint="l2")
-    x, y = subject.x[:2], subject.y[:2]
-    with wrapped(subject.model, x) as network, pytest.raises(Exception):  # noqa: B017, PT011 - any; it has none of its own
-        result = attack.run(network, x, criterion(y, False), starting_points=1 - x)
-        assert result.shape == x.shape
 
 
 def test_fgsm_refuses_targets(subject) -> None:
