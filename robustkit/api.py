@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +16,20 @@ from torch import Tensor, nn
 
 from robustkit.contracts import Data, Norm, Precision, Threat
 from robustkit.data.splits import ArraySplit, fingerprint
+from robustkit.engine.guard import judging
 from robustkit.host import Host, default_host
-from robustkit.models.weights import weights_hash
-from robustkit.params import UsageError
-from robustkit.pipeline.events import Listener, ignore
+from robustkit.models.build import build_model
+from robustkit.models.weights import load_checkpoint
+from robustkit.params import UsageError, suggest
+from robustkit.pipeline.events import Listener, TrainingStep, Waiting, ignore
 from robustkit.pipeline.plan import Plan, external_subject, make_plan, plan_cells
 from robustkit.pipeline.run import run
 from robustkit.pipeline.spec import BenchSpec, component_text
 from robustkit.pipeline.store import ModelCache, Record, RunStore
-from robustkit.pipeline.subjects import Built, build_subject
+from robustkit.pipeline.subjects import Built, build_subject, kept_path
+from robustkit.report.files import markdown
+from robustkit.report.footer import footer
+from robustkit.report.format import readable
 from robustkit.tables import attack_columns, comparison, tidy
 
 RUNS = Path("runs")
@@ -54,6 +61,24 @@ class BenchResult:
     @property
     def attack_columns(self) -> list[str]:
         return attack_columns(self.records)
+
+    def model(self, defense: str, seed: int = 0) -> nn.Module:
+        """A model that this run trained, in eval mode on the CPU.
+
+        Raises:
+            UsageError: the run trained no such model.
+        """
+        if self.directory is None:
+            raise UsageError("an evaluation trains no model")
+        path = kept_path(defense, seed, self.directory)
+        if not path.is_file():
+            trained = sorted(found.stem for found in path.parent.glob("*.safetensors"))
+            raise UsageError(f"{self.directory} has no model {path.stem!r}{suggest(path.stem, trained)}")
+        return load_model(path)
+
+    def __str__(self) -> str:
+        """The table with its footer, in markdown."""
+        return markdown(readable(self.table, self.records), footer(self.records, self.environment))
 
     @property
     def tidy(self) -> pd.DataFrame:
@@ -109,7 +134,7 @@ def result_of(store: RunStore, records: list[Record]) -> BenchResult:
 
 
 def load(directory: str | Path) -> BenchResult:
-    """The result of an earlier run, from its directory.
+    """The result of an earlier run, from its directory; nothing is measured.
 
     Raises:
         UsageError: no records there.
@@ -119,6 +144,38 @@ def load(directory: str | Path) -> BenchResult:
     if not records:
         raise UsageError(f"{directory} holds no records of a run; name a directory below {RUNS}/")
     return result_of(store, records)
+
+
+def load_model(path: Path, *, host: Host | None = None) -> nn.Module:
+    """A trained model in eval mode on the CPU, built as its provenance says.
+
+    Raises:
+        UsageError: no provenance beside the weights.
+    """
+    note = path.with_suffix(".json")
+    if not note.is_file():
+        raise UsageError(
+            f"{path} has no provenance {note.name} beside it, which names the architecture; "
+            "bench weights of your own with --model and --checkpoint"
+        )
+    about = json.loads(note.read_text())
+    channels, height, width = about["shape"]
+    empty = ArraySplit(torch.zeros(0, channels, height, width, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
+    data = Data(
+        name=about["dataset"]["name"],
+        classes=tuple(about["classes"]),
+        shape=(channels, height, width),
+        threat=Threat(**about["threat"]),
+        train=empty,
+        val=empty,
+        test=empty,
+        fingerprint=about["dataset"]["fingerprint"],
+        mean=tuple(about["mean"]),
+        std=tuple(about["std"]),
+    )
+    model = build_model(about["model"], data, host=host or default_host())
+    load_checkpoint(model, path)
+    return model.eval()
 
 
 def evaluate(
@@ -149,20 +206,16 @@ def evaluate(
     Raises:
         UsageError: x outside [0, 1], shapes that don't fit, an unknown attack, a norm it doesn't know.
     """
-    threat = threat if isinstance(threat, Threat) else Threat(*threat)
+    threat = _threat(threat)
     host = host or default_host()
-    x, y = data
-    device = next((str(p.device) for p in model.parameters()), "cpu")
-    images = x.detach().cpu()
-    test = ArraySplit(images if images.dtype == torch.uint8 else images.float(), y.detach().cpu().long())
-    if not len(test):
-        raise UsageError("data holds no samples")
+    test = _tensors(*data)
+    parameter = next(model.parameters(), None)
+    device = "cpu" if parameter is None else str(parameter.device)
     empty = ArraySplit(test.images[:0], test.labels[:0])
-    shape = tuple(int(size) for size in test.images.shape[1:])
     known = Data(
         name="tensors",
-        classes=tuple(str(k) for k in range(int(test.labels.max()) + 1)),
-        shape=(shape[0], shape[1], shape[2]),
+        classes=tuple(str(k) for k in range(_classes(model, test, device))),
+        shape=(test.images.shape[1], test.images.shape[2], test.images.shape[3]),
         threat=threat,
         train=empty,
         val=empty,
@@ -174,26 +227,25 @@ def evaluate(
         "norm": threat.norm,
         "eps": [threat.eps],
         "precision": precision,
-        "batch_size": batch_size,
         "seeds": [seed],
         "device": device,
         "dataset": "tensors",
         "model": type(model).__name__,
+        **({} if batch_size is None else {"batch_size": batch_size}),
     }
-    spec = BenchSpec.from_plain({key: value for key, value in given.items() if value is not None}, "evaluate")
-    subject = external_subject(type(model).__name__, seed, weights_hash(model))
+    spec = BenchSpec.from_plain(given, "evaluate")
+    subject = external_subject(type(model).__name__, seed, "held by the caller")
     plan = plan_cells(spec, known, [subject], host)
+    built = Built(subject, model, {"weights": "held by the caller", "training_seconds": None}, True)
     with tempfile.TemporaryDirectory(prefix="robustkit-") as folder:
         store = RunStore(Path(folder) / "run")
         store.open()
         try:
-            about = {"weights": weights_hash(model), "training_seconds": None}
-            built = Built(subject, model, about, True)
             records = run(plan, store, host=host, cache=ModelCache(), listen=listen, build=lambda _: built)
             found = result_of(store, records)
         finally:
             store.close()
-    return BenchResult(found.table, found.records, None, found.environment, found.samples)
+    return dataclasses.replace(found, directory=None)
 
 
 def train(
@@ -218,8 +270,6 @@ def train(
     Returns:
         The model in eval mode, on its device.
     """
-    from robustkit.pipeline.events import TrainingStep
-
     text = component_text(defense, "train")
     host = host or default_host()
     given = {**settings, "defenses": [text], "seeds": [seed], "baseline": False}
@@ -232,8 +282,50 @@ def train(
         ModelCache(),
         Path(directory) if directory is not None else None,
         report=lambda progress: listen(TrainingStep(subject, progress)),
+        waiting=lambda: listen(Waiting(subject)),
     )
     return built.model
+
+
+def _threat(threat: Threat | tuple[Norm, float]) -> Threat:
+    try:
+        return threat if isinstance(threat, Threat) else Threat(*threat)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"threat={threat!r}: {error}; write e.g. ('linf', 8/255)") from error
+
+
+def _tensors(x: Any, y: Any) -> ArraySplit:
+    images, labels = torch.as_tensor(x).detach().cpu(), torch.as_tensor(y).detach().cpu()
+    if not len(images):
+        raise UsageError("data holds no samples")
+    if labels.is_floating_point() or labels.ndim != 1:
+        raise UsageError(f"labels are {labels.dtype} {tuple(labels.shape)}; give class numbers (N,), e.g. y.argmax(1)")
+    return ArraySplit(images if images.dtype == torch.uint8 else images.float(), labels.long())
+
+
+def _classes(model: nn.Module, test: ArraySplit, device: str) -> int:
+    """How many classes the model knows.
+
+    Raises:
+        UsageError: it is not float32, cannot take the images, or knows fewer classes than the labels name.
+    """
+    other = next((p for p in model.parameters() if p.is_floating_point() and p.dtype != torch.float32), None)
+    if other is not None:
+        raise UsageError(f"the model's parameters are {other.dtype}; verdicts are float32: pass model.float()")
+    x, _ = test.batch(torch.arange(min(2, len(test))))
+    try:
+        with judging(model):
+            logits = model(x.to(device))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise UsageError(f"the model cannot take images of {tuple(test.images.shape[1:])}: {error}") from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+        raise UsageError(f"the model must return logits (N, K), not {getattr(logits, 'shape', type(logits).__name__)}")
+    low, high = int(test.labels.min()), int(test.labels.max())
+    if low < 0 or high >= logits.shape[1]:
+        raise UsageError(
+            f"labels reach from {low} to {high}; the model's {logits.shape[1]} logits are of classes from 0"
+        )
+    return int(logits.shape[1])
 
 
 def _list(items: Sequence[str | Mapping[str, Any]] | str) -> list[str | Mapping[str, Any]]:

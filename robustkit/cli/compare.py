@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from robustkit.cli.output import FormatOption, show
+from robustkit.params import as_text
 
 
 def compare(
@@ -26,13 +28,14 @@ def compare(
         rows.append(
             {
                 **{str(key): value for key, value in row.items()},
+                "eps": "" if math.isnan(row["eps"]) else as_text(row["eps"]),
                 "first": f"{100 * row['first']:.1f}",
                 "second": f"{100 * row['second']:.1f}",
                 "difference": f"{100 * row['difference']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]",
                 "p (McNemar)": f"{row['p (McNemar)']:.2g}",
             }
         )
-    columns = [name for name in table.columns if name not in ("low", "high", "eps")]
+    columns = [name for name in table.columns if name not in ("low", "high")]
     show(rows, columns, format)
     typer.echo("Accuracies and differences in percent; intervals after Bonett & Price 2012, p after McNemar.", err=True)
     for line in comparing.differences(a.environment, b.environment):

@@ -13,6 +13,7 @@ from robustkit.norms import project, steepest
 from robustkit.params import check, param
 from robustkit.training.loop import train
 from robustkit.training.method import Memory
+from robustkit.training.perturbation import WATCH, Perturbation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class FreeAT:
 class _Replayed:
     replays: int
     step_size: float
+    watch: Perturbation = WATCH
 
     def examples(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, memory: Memory) -> Tensor:
         if "delta" not in memory:

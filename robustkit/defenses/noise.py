@@ -12,6 +12,7 @@ from robustkit.contracts import Data, Threat, Training
 from robustkit.params import check, param
 from robustkit.training.loop import train
 from robustkit.training.method import Memory
+from robustkit.training.perturbation import Perturbation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class NoiseTraining:
 class _Noisy:
     sigma: float
     replays: int = 1
+    watch: Perturbation | None = None
 
     def examples(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, memory: Memory) -> Tensor:
         return x + self.sigma * torch.randn_like(x)

@@ -9,7 +9,8 @@ from torch import nn
 from robustkit.contracts import Data, Training
 from robustkit.params import check, param
 from robustkit.training.loop import train
-from robustkit.training.method import OnExamples, Perturbation
+from robustkit.training.method import OnExamples
+from robustkit.training.perturbation import Perturbation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,8 +76,7 @@ def guarded(model: nn.Module, seed: int) -> Iterator[State]:
         A state whose `restored` is filled in when the block ends.
     """
     state = State()
-    with exact_float32(), torch.inference_mode(False), torch.enable_grad():
-        modules = list(model.modules())
+    with exact_float32(), torch.inference_mode(False), torch.enable_grad(), _in_eval(model) as modules:
         flags = [module.training for module in modules]
         owned = [{name: dict(getattr(module, name)) for name in _OWN} for module in modules]
         parameters = list(model.parameters())
@@ -88,15 +87,13 @@ def guarded(model: nn.Module, seed: int) -> Iterator[State]:
         settings = [get() for get, _ in _SETTINGS]
         for parameter in parameters:
             parameter.grad = None  # gradients of the caller must not be added to
-        _set_training(modules, [False] * len(modules))
         try:
             with generators_kept(seed):
                 yield state
         finally:
             restored = []
-            if any(module.training for module in modules):
+            if _set_flags(modules, flags):
                 restored.append("training flags")
-            _set_training(modules, flags)
             changed = [_put_back(module, parts) for module, parts in zip(modules, owned, strict=True)]
             if any(changed):
                 restored.append("modules and hooks")
@@ -133,20 +130,35 @@ def generators_kept(seed: int) -> Iterator[None]:
 @contextmanager
 def judging(model: nn.Module, seed: int = 0) -> Iterator[None]:
     """Eval mode, no gradients, exact float32 for the host's own passes; flags and generators are put back."""
+    with exact_float32(), torch.inference_mode(False), torch.no_grad(), _in_eval(model), generators_kept(seed):
+        yield
+
+
+@contextmanager
+def _in_eval(model: nn.Module) -> Iterator[list[nn.Module]]:
+    """The model in eval mode, and its modules; then the way back.
+
+    By `eval()` and `train()`, which a model may have overridden in order to merge weights or to switch more than
+    flags; then flag by flag, since parts may have been frozen.
+    """
     modules = list(model.modules())
     flags = [module.training for module in modules]
-    _set_training(modules, [False] * len(modules))
+    if any(flags):
+        model.eval()
     try:
-        with exact_float32(), torch.inference_mode(False), torch.no_grad(), generators_kept(seed):
-            yield
+        yield modules
     finally:
-        _set_training(modules, flags)
+        if flags[0]:
+            model.train()
+        _set_flags(modules, flags)
 
 
-def _set_training(modules: list[nn.Module], flags: list[bool]) -> None:
-    for module, flag in zip(modules, flags, strict=True):
-        if module.training != flag:
-            module.training = flag
+def _set_flags(modules: list[nn.Module], flags: list[bool]) -> bool:
+    """Whether any training flag was another."""
+    others = [(module, flag) for module, flag in zip(modules, flags, strict=True) if module.training != flag]
+    for module, flag in others:
+        module.training = flag
+    return bool(others)
 
 
 def _accelerators() -> list[Stream]:

@@ -8,6 +8,7 @@ from torch import nn
 
 from robustkit.contracts import Shape
 from robustkit.models.sizes import at_least
+from robustkit.models.strided import Strided
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class CNN:
     def __call__(self, shape: Shape, classes: int) -> nn.Module:
         channels, height, width = at_least(8, shape, "cnn")
         return nn.Sequential(
-            nn.Conv2d(channels, 16, 4, stride=2, padding=1),  # (N, 16, H/2, W/2)
+            Strided(channels, 16, 4, stride=2, padding=1),  # (N, 16, H/2, W/2)
             nn.ReLU(),
             nn.Conv2d(16, 32, 4, stride=2, padding=1),  # (N, 32, H/4, W/4)
             nn.ReLU(),

@@ -16,6 +16,7 @@ from robustkit.host import Component, Host
 from robustkit.params import UsageError
 from robustkit.pipeline.keys import component_content, file_hash, key_of, model_content
 from robustkit.pipeline.spec import BenchSpec, apply_recipe
+from robustkit.tables import column_names
 from robustkit.training import loop
 
 SCHEMA = 1
@@ -98,6 +99,12 @@ class Plan:
         texts = (self.spec.dataset.rpartition("/")[2], self.spec.model.rpartition("/")[2])
         words = [re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.")[:40] for text in texts]
         return "-".join([*words, self.key[:8]])
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of accuracies under attack that its table will have."""
+        labels = list(dict.fromkeys(cell.attack.label for cell in self.cells if cell.attack is not None))
+        return column_names(labels, [threat.eps for threat in self.threats])
 
     @property
     def blocks(self) -> int:

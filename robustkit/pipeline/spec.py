@@ -87,13 +87,17 @@ class BenchSpec:
     def from_plain(cls, given: Mapping[str, Any], where: str) -> BenchSpec:
         """From plain values as TOML or the API give them.
 
-        A component may be a text, or a table {name = "pgd", steps = 50}; a single one needs no list.
+        A component may be a text, or a table {name = "pgd", steps = 50}; a single one needs no list. `epochs` is
+        short for that field of the recipe.
 
         Raises:
             UsageError: unknown key (with close names), or a value that doesn't fit.
         """
         hints = get_type_hints(cls)
         values: dict[str, Any] = {}
+        given = dict(given)
+        if "epochs" in given:
+            given["recipe"] = {**given.get("recipe", {}), "epochs": given.pop("epochs")}
         for key, value in given.items():
             if key not in hints:
                 raise UsageError(f"{where} has no setting {key!r}{suggest(key, hints)}")
@@ -101,6 +105,8 @@ class BenchSpec:
                 items = [value] if isinstance(value, str | Mapping) else value
                 values[key] = tuple(component_text(item, f"{where}: {key}") for item in items)
             elif key == "recipe":
+                if not isinstance(value, Mapping):
+                    raise UsageError(f"{where}: recipe={value!r} must be a table of fields, e.g. {{epochs = 10}}")
                 values[key] = dict(value)
             else:
                 values[key] = parse(value, hints[key], f"{where}: {key}")

@@ -218,14 +218,14 @@ class _Clock:
             self._report(progress)
 
 
-def kept_path(subject: Subject, directory: Path) -> Path:
+def kept_path(label: str, seed: int, directory: Path) -> Path:
     """Where a run directory has the weights of a subject; the provenance lies beside, with suffix .json."""
-    return directory / "models" / f"{file_name(subject.label)}-seed{subject.seed}.safetensors"
+    return directory / "models" / f"{file_name(label)}-seed{seed}.safetensors"
 
 
 def _kept(subject: Subject, directory: Path) -> tuple[Path, dict[str, Any]] | None:
     """Weights and provenance that the run directory has of just this subject."""
-    path = kept_path(subject, directory)
+    path = kept_path(subject.label, subject.seed, directory)
     note = path.with_suffix(".json")
     if not path.is_file() or not note.is_file():
         return None
@@ -235,7 +235,7 @@ def _kept(subject: Subject, directory: Path) -> tuple[Path, dict[str, Any]] | No
 
 def _keep(subject: Subject, cache: ModelCache, about: dict[str, Any], directory: Path) -> None:
     """Give the run directory weights, provenance and TensorBoard events."""
-    target = kept_path(subject, directory)
+    target = kept_path(subject.label, subject.seed, directory)
     target.parent.mkdir(parents=True, exist_ok=True)
     note = target.with_suffix(".json")
     note.unlink(missing_ok=True)  # until it is there again, the weights beside it count for nothing

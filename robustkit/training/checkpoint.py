@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from robustkit.params import UsageError
+from robustkit.precision import Chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class Checkpoint:
 
     Args:
         about: which training this is; another one is never continued from here.
+        precision: in which it began; "auto" could choose another one the next time.
         epoch: epochs done.
         model, optimizer: state dicts.
         average: weights of the moving average, empty where there is none.
@@ -26,6 +28,7 @@ class Checkpoint:
     """
 
     about: str
+    precision: Chosen
     epoch: int
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
@@ -36,16 +39,21 @@ class Checkpoint:
         """Write by rename: a reader finds the old file or the new one, whole."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        torch.save(vars(self), part)
+        with part.open("wb") as file:
+            torch.save(vars(self), file)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
 
 
 def load(path: Path, about: str, device: str) -> Checkpoint | None:
-    """The checkpoint at `path`, or None where there is none.
+    """The checkpoint at `path`, or None where there is none; what a killed process left half-written is removed.
 
     Raises:
         UsageError: it belongs to another training, or cannot be read.
     """
+    for part in path.parent.glob(f"{path.name}.*.part"):
+        part.unlink(missing_ok=True)
     if not path.is_file():
         return None
     try:

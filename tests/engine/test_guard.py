@@ -190,6 +190,40 @@ def test_the_hosts_own_passes_are_in_eval_mode_and_leave_the_flags(network: nn.M
     assert not seen[0].requires_grad
 
 
+class _Merges(nn.Module):
+    """Folds a correction into its weight for inference, as adapters of large networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.correction = nn.Linear(4, 3), nn.Parameter(torch.rand(3, 4))
+        self.merged = False
+
+    def train(self, mode: bool = True) -> nn.Module:
+        if mode == self.merged:
+            self.linear.weight.data += -self.correction.data if mode else self.correction.data
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.merged is not self.training
+        weight = self.linear.weight + (0 if self.merged else self.correction)
+        return nn.functional.linear(x, weight, self.linear.bias)
+
+
+@pytest.mark.parametrize("context", [judging, guarded], ids=["judging", "guarded"])
+def test_a_models_own_eval_and_train_are_used(context: Callable[..., Any]) -> None:
+    model, x = _Merges().train(), torch.rand(2, 4)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = model(x)
+    with context(model, 0) as state:
+        inside = model(x)
+    torch.testing.assert_close(inside, expected)
+    assert model.training
+    assert not model.merged
+    torch.testing.assert_close(dict(model.state_dict()), before)
+    assert state is None or state.restored == ()
+
+
 def test_autocast_of_the_caller_does_not_reach_a_verdict(network: nn.Module) -> None:
     x = torch.rand(4, 3, 8, 8)
     with judging(network):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -52,3 +53,17 @@ def numpy_for(*modules: ModuleType) -> Iterator[None]:
     finally:
         for module, original in zip(modules, kept, strict=True):
             module.np = original  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def quiet(*modules: ModuleType) -> Iterator[None]:
+    """Inside, these modules show no progress bars; ART's trainers and poisons have no switch for theirs."""
+    kept = [(module, name, getattr(module, name)) for module in modules for name in ("tqdm", "trange")
+            if hasattr(module, name)]  # fmt: skip
+    for module, name, bar in kept:
+        setattr(module, name, partial(bar, disable=True))
+    try:
+        yield
+    finally:
+        for module, name, bar in kept:
+            setattr(module, name, bar)

@@ -24,7 +24,7 @@ def run(text, subject, norm, eps=None, x=None, y=None):
     return attack(subject.model, x, subject.y if y is None else y, Threat(norm, EPS[norm] if eps is None else eps))
 
 
-def fooled(subject, x_adv, y=None) -> int:
+def fooled(subject, x_adv) -> int:
     with torch.no_grad():
         return int((subject.model(x_adv.float()).argmax(dim=1) != subject.y[: len(x_adv)]).sum())
 
@@ -65,6 +65,7 @@ def fooled(subject, x_adv, y=None) -> int:
         ("adversarial_patch:steps=10", "l2", 3),
         ("adversarial_patch_numpy:steps=5", "l2", 1),
         ("laser_beam:steps=5:restarts=2", "l2", 1),
+        ("graphite_whitebox:steps=3:first_steps=3:num_xforms=3", "l2", 1),
     ],
 )
 def test_fools_a_trained_network(text, norm, least, subject) -> None:
@@ -72,22 +73,21 @@ def test_fools_a_trained_network(text, norm, least, subject) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "norm", "least"),
+    ("text", "norm", "samples"),
     [
-        ("feature_adversaries_numpy:steps=3", "linf", 1),
-        ("cw_linf:const_factor=8", "linf", 1),
-        ("ead:steps=50:binary_search_steps=5", "l1", 4),
+        ("feature_adversaries_numpy:steps=2", "linf", 4),
+        ("cw_linf:const_factor=8", "linf", 6),
+        ("ead:steps=25:binary_search_steps=5", "l1", 2),
         ("zoo:steps=40:step_size=0.1:initial_const=10:use_resize=false", "l2", 2),
-        ("vat:steps=1", "l2", 1),
-        ("pixel:steps=5:th=5", "l0", 1),
-        ("threshold:steps=10:th=80", "linf", 1),
-        ("wasserstein:steps=20:conjugate_sinkhorn_max_iter=20:projected_sinkhorn_max_iter=20", "l2", 1),
-        ("graphite_blackbox:queries=30:num_xforms_mask=5:num_xforms_boost=5:heat_patch_stride=4", "l2", 1),
-        ("graphite_whitebox:steps=5:first_steps=5:num_xforms=3", "l2", 1),
+        ("vat:steps=1", "l2", 8),
+        ("pixel:steps=5:th=5", "l0", 6),
+        ("threshold:steps=10:th=80", "linf", 6),
+        ("wasserstein:steps=15:conjugate_sinkhorn_max_iter=20:projected_sinkhorn_max_iter=20", "l2", 6),
+        ("graphite_blackbox:queries=30:num_xforms_mask=5:num_xforms_boost=5:heat_patch_stride=4", "l2", 6),
     ],
 )
-def test_slow_ones_fool_some_of_six_samples(text, norm, least, subject) -> None:
-    assert fooled(subject, run(text, subject, norm, x=subject.x[:6], y=subject.y[:6])) >= least
+def test_slow_ones_fool_some_of_a_few_samples(text, norm, samples, subject) -> None:
+    assert fooled(subject, run(text, subject, norm, x=subject.x[:samples], y=subject.y[:samples])) >= 1
 
 
 def test_fgsm_is_the_sign_of_the_gradient(subject) -> None:
@@ -107,7 +107,7 @@ def test_tensors_and_arrays_take_the_same_steps(subject) -> None:
 
 def test_targets_are_reached(subject) -> None:
     target = (subject.y + 1) % 10
-    for text in ("pgd:steps=30:targeted=true", "cw:targeted=true:steps=20", "jsma:theta=1:targeted=true"):
+    for text in ("pgd:steps=30:targeted=true", "cw:targeted=true", "jsma:theta=1:targeted=true"):
         x_adv = run(text, subject, "l0" if "jsma" in text else "l2", eps=4.0, y=target)
         with torch.no_grad():
             hit = subject.model(x_adv).argmax(dim=1) == target

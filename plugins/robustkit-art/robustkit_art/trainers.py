@@ -1,0 +1,282 @@
+"""ART's adversarial trainers, on RobustKit's data and recipe.
+
+ART trains on arrays in memory, in float32, without augmentation, ramp or averaged weights. Optimizer, batch size,
+epochs and learning rate are the recipe's, and the schedule counts weight updates. ART's inner attacks are those of
+`gradient.py`; norm and eps are the threat model's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from art.defences import trainer as art  # noqa: TID253 - imported only when a defense is used
+from art.defences.trainer import (  # noqa: TID253
+    adversarial_trainer,
+    adversarial_trainer_awp_pytorch,
+    adversarial_trainer_fbf_pytorch,
+    adversarial_trainer_trades_pytorch,
+)
+from torch import nn
+
+from robustkit.params import UsageError, check, param
+from robustkit.training.schedule import rate
+from robustkit_art.bridge import ORDER, PyTorchClassifier, evasion, one_hot
+from robustkit_art.local import quiet
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from robustkit.contracts import Data, Recipe, Training
+
+_STEPS = "iterations of the inner PGD"
+_STEP = "length of its step as a share of eps"
+
+
+class _Whole(nn.Module):
+    """ART calls a Sequential layer by layer, takes the first layer's output for the prediction, and hands float64."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(x.float())
+        return logits
+
+
+class _Learner(PyTorchClassifier):  # type: ignore[misc]
+    """A classifier that is back in training mode after a gradient: FBF would train BatchNorm in eval mode."""
+
+    def loss_gradient(self, x: Any, y: Any, training_mode: bool = False, **options: Any) -> Any:
+        gradient = super().loss_gradient(x, y, training_mode=training_mode, **options)
+        self._model.train(mode=True)
+        return gradient
+
+
+def learner(model: nn.Module, data: Data, training: Training) -> PyTorchClassifier:
+    """An ART classifier of `model` itself, with the recipe's optimizer and schedule."""
+    recipe = training.recipe
+    model.to(training.device)
+    if recipe.optimizer == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+            weight_decay=recipe.weight_decay,
+        )
+    else:
+        optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    _schedule(optimizer, recipe, recipe.epochs * -(-len(data.train) // recipe.batch_size))
+    return _Learner(
+        model=_Whole(model),
+        loss=nn.CrossEntropyLoss(),
+        input_shape=data.shape,
+        nb_classes=len(data.classes),
+        optimizer=optimizer,
+        clip_values=(0.0, 1.0),
+        device_type="gpu" if training.device.startswith("cuda") else "cpu",
+    )
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int) -> None:
+    done = 0
+
+    def before(chosen: torch.optim.Optimizer, given: Any, named: Any) -> None:
+        nonlocal done
+        for group in chosen.param_groups:
+            group["lr"] = rate(recipe, min(done, updates - 1), updates)
+        done += 1
+
+    optimizer.register_step_pre_hook(before)
+
+
+def arrays(data: Data) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The training set: x (N, C, H, W) and one-hot y (N, K)."""
+    x, y = data.train.batch(torch.arange(len(data.train)))
+    return x.numpy().copy(), one_hot(y, len(data.classes))
+
+
+@contextlib.contextmanager
+def seeded(training: Training) -> Iterator[None]:
+    """ART shuffles by NumPy's global generator; inside it and torch's are seeded, after it they are as before."""
+    kept = np.random.get_state()  # noqa: NPY002
+    devices = [training.device] if training.device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices), torch.enable_grad():
+        torch.manual_seed(training.seed)
+        np.random.seed(training.seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            np.random.set_state(kept)  # noqa: NPY002
+
+
+def run(build: Callable[[PyTorchClassifier], Any], model: nn.Module, data: Data, training: Training) -> nn.Module:
+    """Train `model` in place by an ART trainer."""
+    if training.threat.norm not in ("linf", "l2"):
+        raise UsageError(f"ART's inner attacks know linf and l2; the threat model is {training.threat}")
+    recipe = training.recipe
+    x, y = arrays(data)
+    modules = (
+        adversarial_trainer,
+        adversarial_trainer_awp_pytorch,
+        adversarial_trainer_fbf_pytorch,
+        adversarial_trainer_trades_pytorch,
+    )
+    with seeded(training), quiet(*modules):
+        build(learner(model, data, training)).fit(x, y, batch_size=recipe.batch_size, nb_epochs=recipe.epochs)
+    model.zero_grad(set_to_none=True)
+    return model.eval()
+
+
+def pgd(classifier: PyTorchClassifier, training: Training, steps: int, step_size: float) -> Any:
+    """The inner attack, from a random start."""
+    eps = training.threat.eps
+    return evasion.ProjectedGradientDescent(
+        classifier,
+        norm=ORDER[training.threat.norm],
+        eps=eps,
+        eps_step=step_size * eps,
+        max_iter=steps,
+        num_random_init=1,
+        batch_size=training.recipe.batch_size,
+        verbose=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialTraining:
+    """Adversarial training on a share of each batch (`AdversarialTrainer`; with share 1, Madry et al. 2018).
+
+    Cost: `steps` + 1 forward and backward passes a sample and epoch.
+    """
+
+    steps: int = param(7, _STEPS, low=1)
+    step_size: float = param(0.25, _STEP, low=0.0)
+    ratio: float = param(0.5, "share of a batch that is perturbed", low=1e-6, high=1.0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
+        return run(
+            lambda c: art.AdversarialTrainer(c, pgd(c, training, self.steps, self.step_size), ratio=self.ratio),
+            model,
+            data,
+            training,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadryPGD:
+    """Adversarial training of Madry et al. 2018 (`AdversarialTrainerMadryPGD`), linf only.
+
+    Cost: `steps` + 1 forward and backward passes a sample and epoch.
+    """
+
+    steps: int = param(7, _STEPS, low=1)
+    step_size: float = param(0.25, _STEP, low=0.0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
+        _linf(training, "madry_pgd")
+        eps = training.threat.eps
+        return run(
+            lambda c: art.AdversarialTrainerMadryPGD(
+                c,
+                nb_epochs=training.recipe.epochs,
+                batch_size=training.recipe.batch_size,
+                eps=eps,
+                eps_step=self.step_size * eps,
+                max_iter=self.steps,
+            ),
+            model,
+            data,
+            training,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FBF:
+    """Fast is better than free (`AdversarialTrainerFBFPyTorch`; Wong et al. 2020,
+    https://arxiv.org/abs/2001.03994), linf only.
+
+    ART's own learning rate (up to 0.21) is replaced by the recipe's. Cost: 2 forward and backward passes.
+    """
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
+        _linf(training, "fbf")
+        return run(lambda c: art.AdversarialTrainerFBFPyTorch(c, eps=training.threat.eps), model, data, training)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRADES:
+    """TRADES (`AdversarialTrainerTRADESPyTorch`; Zhang et al. 2019, https://arxiv.org/abs/1901.08573).
+
+    ART's inner attack is PGD on the cross-entropy, not on the divergence as in the paper.
+    Cost: `steps` + 2 forward and backward passes a sample and epoch.
+    """
+
+    steps: int = param(7, _STEPS, low=1)
+    step_size: float = param(0.25, _STEP, low=0.0)
+    beta: float = param(6.0, "weight of the divergence", low=0.0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
+        return run(
+            lambda c: art.AdversarialTrainerTRADESPyTorch(c, pgd(c, training, self.steps, self.step_size), beta=self.beta),
+            model,
+            data,
+            training,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AWP:
+    """Adversarial weight perturbation (`AdversarialTrainerAWPPyTorch`; Wu et al. 2020,
+    https://arxiv.org/abs/2004.05884). Cost: `steps` + 2 forward and backward passes a sample and epoch."""
+
+    steps: int = param(7, _STEPS, low=1)
+    step_size: float = param(0.25, _STEP, low=0.0)
+    mode: Literal["PGD", "TRADES"] = param("PGD", "loss that is minimised")
+    gamma: float = param(0.01, "size of the perturbation relative to the weights", low=0.0)
+    beta: float = param(6.0, "weight of the divergence in mode TRADES", low=0.0)
+    warmup: int = param(0, "epochs without perturbation", low=0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
+        proxy = copy.deepcopy(model)
+        return run(
+            lambda c: art.AdversarialTrainerAWPPyTorch(
+                c,
+                learner(proxy, data, training),
+                pgd(c, training, self.steps, self.step_size),
+                mode=self.mode,
+                gamma=self.gamma,
+                beta=self.beta,
+                warmup=self.warmup,
+            ),
+            model,
+            data,
+            training,
+        )
+
+
+def _linf(training: Training, name: str) -> None:
+    if training.threat.norm != "linf":
+        raise UsageError(f"ART's {name} is made for linf and the threat model is {training.threat}")

@@ -1,0 +1,171 @@
+"""fgsm_at, rfgsm_at and pgd_at against the same training written out by hand."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustkit.contracts import Data, Recipe, Threat, Training
+from robustkit.data.splits import ArraySplit
+from robustkit.defenses.fgsm_at import FGSMAT
+from robustkit.defenses.pgd_at import PGDAT
+from robustkit.defenses.rfgsm_at import RFGSMAT
+from robustkit.params import ParamError, UsageError
+from robustkit.training.batches import Batches
+from robustkit.training.seeds import reseed, stream
+
+EPS = 0.1
+RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, schedule="constant", momentum=0.0, weight_decay=0.0)
+Inner = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+
+
+@pytest.fixture
+def data() -> Data:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(48) % 3
+    x = torch.randint(0, 120, (48, 2, 6, 6), generator=generator)
+    for row, label in enumerate(y.tolist()):
+        x[row, :, 2 * label : 2 * label + 2] += 100
+    split = ArraySplit(x.to(torch.uint8), y)
+    return Data(
+        name="bars",
+        classes=("a", "b", "c"),
+        shape=(2, 6, 6),
+        threat=Threat("linf", EPS),
+        train=split,
+        val=split,
+        test=split,
+        fingerprint="bars",
+    )
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(64, 3)).train()
+
+
+def by_hand(model: nn.Module, data: Data, inner: Inner, *, share: float = 0.0, frozen_statistics: bool = True) -> None:
+    batches = Batches(data.train, RECIPE, torch.device("cpu"), seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RECIPE.lr)
+    with torch.random.fork_rng(devices=[]):
+        for epoch in range(RECIPE.epochs):
+            reseed(torch.device("cpu"), stream(0, epoch, "perturbations"))
+            for x, y in batches.epoch(epoch):
+
+                def direction(point: Tensor, y: Tensor = y) -> Tensor:
+                    point = point.clone().requires_grad_()
+                    (gradient,) = torch.autograd.grad(F.cross_entropy(model(point), y), point)
+                    return gradient.sign()
+
+                model.train(not frozen_statistics)
+                x_adv = inner(direction, x)
+                model.train()
+                both = model(torch.cat([x_adv, x]) if share else x_adv)
+                loss = (1 - share) * F.cross_entropy(both[:16], y)
+                if share:
+                    loss = loss + share * F.cross_entropy(both[16:], y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+
+def clip(point: Tensor, x: Tensor) -> Tensor:
+    return torch.minimum(torch.maximum(point, x - EPS), x + EPS).clamp(0, 1)
+
+
+def fgsm(direction: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return clip(x + EPS * direction(x), x)
+
+
+def rfgsm(direction: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    start = (x + 0.5 * EPS * torch.randn_like(x).sign()).clamp(0, 1)
+    return clip(start + 0.5 * EPS * direction(start), x)
+
+
+def pgd(direction: Callable[[Tensor], Tensor], x: Tensor, steps: int = 3, start: bool = True) -> Tensor:
+    point = (x + torch.empty_like(x).uniform_(-EPS, EPS)).clamp(0, 1) if start else x
+    for _ in range(steps):
+        point = clip(point + 2.5 / 3 * EPS * direction(point), x)
+    return point
+
+
+def difference(a: nn.Module, b: nn.Module) -> float:
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return max(float((one.double() - other.double()).abs().max()) for one, other in pairs)
+
+
+def trained(defense: object, model: nn.Module, data: Data) -> nn.Module:
+    training = Training(threat=data.threat, recipe=RECIPE, precision="fp32")
+    return defense(model, data, training)  # type: ignore[operator, no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("defense", "inner", "share"),
+    [
+        (FGSMAT(), fgsm, 0.0),
+        (FGSMAT(clean_share=0.5), fgsm, 0.5),
+        (RFGSMAT(), rfgsm, 0.0),
+        (PGDAT(steps=3), pgd, 0.0),
+        (PGDAT(steps=3, clean_share=0.25), pgd, 0.25),
+    ],
+    ids=repr,
+)
+def test_it_is_the_training_written_out(
+    defense: object, inner: Inner, share: float, model: nn.Module, data: Data
+) -> None:
+    expected, start = copy.deepcopy(model), copy.deepcopy(model)
+    by_hand(expected, data, inner, share=share)
+    found = trained(defense, model, data)
+    assert difference(found, expected) < 1e-5
+    assert difference(found, start) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "frozen"),
+    [
+        (lambda d, x: pgd(d, x, steps=2), True),
+        (lambda d, x: pgd(d, x, start=False), True),
+        (fgsm, True),
+        (pgd, False),  # statistics of BatchNorm moved by the inner attack
+    ],
+    ids=["steps", "start", "fgsm", "train-mode"],
+)
+def test_a_wrong_inner_attack_would_be_noticed(wrong: Inner, frozen: bool, model: nn.Module, data: Data) -> None:
+    expected = copy.deepcopy(model)
+    by_hand(expected, data, wrong, frozen_statistics=frozen)
+    assert difference(trained(PGDAT(steps=3), model, data), expected) > 1e-4
+
+
+@pytest.mark.parametrize("defense", [FGSMAT(), RFGSMAT(), PGDAT()], ids=repr)
+@pytest.mark.parametrize(("norm", "eps"), [("l2", 0.5), ("l1", 2.0)])
+def test_other_norms_train(defense: object, norm: str, eps: float, model: nn.Module, data: Data) -> None:
+    training = Training(threat=Threat(norm, eps), recipe=RECIPE, precision="fp32")  # type: ignore[arg-type]
+    found = defense(model, data, training)  # type: ignore[operator]
+    assert all(bool(torch.isfinite(value).all()) for value in found.state_dict().values())
+
+
+def test_a_norm_without_gradient_steps_is_refused(model: nn.Module, data: Data) -> None:
+    training = Training(threat=Threat("l0", 5), recipe=RECIPE, precision="fp32")
+    with pytest.raises(UsageError, match="norm=l0"):
+        PGDAT()(model, data, training)
+
+
+def test_all_clean_is_ordinary_training(model: nn.Module, data: Data) -> None:
+    from robustkit.defenses.standard import Standard
+
+    other = copy.deepcopy(model)
+    one = trained(PGDAT(clean_share=1.0), model, data)
+    assert difference(one, trained(Standard(), other, data)) == 0
+
+
+@pytest.mark.parametrize("given", [{"steps": 0}, {"clean_share": 1.5}, {"step_size": -0.1}])
+def test_parameters_are_checked(given: dict[str, float]) -> None:
+    with pytest.raises(ParamError, match=next(iter(given))):
+        PGDAT(**given)  # type: ignore[arg-type]
