@@ -24,9 +24,11 @@ from robustkit.defenses.noise import NoiseTraining
 from robustkit.defenses.pgd_at import PGDAT
 from robustkit.defenses.standard import Standard
 from robustkit.params import UsageError
+from robustkit.training.batches import Batches
 from robustkit.training.checkpoint import load
 from robustkit.training.loop import train
-from robustkit.training.method import OnExamples, Perturbation
+from robustkit.training.method import OnExamples
+from robustkit.training.perturbation import Perturbation
 
 _spec = importlib.util.spec_from_file_location("training_conftest", Path(__file__).parent / "conftest.py")
 assert _spec is not None
@@ -93,8 +95,7 @@ def test_free_training_moves_delta_by_the_gradient_of_before_the_weight_step(tmp
     about = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["about"]
     found = load(tmp_path / "checkpoint.pt", about, "cpu")
     assert found is not None
-    order = torch.randperm(16, generator=torch.Generator().manual_seed(hash((0, 0)) % 2**63))
-    x, y = data.train.batch(order)
+    ((x, y),) = Batches(data.train, recipe, torch.device("cpu"), seed=0).epoch(0)
 
     def step(model: nn.Module) -> torch.Tensor:
         point = x.clone().requires_grad_()
