@@ -1,4 +1,4 @@
-"""Do libraries agree? The same attack from every library that has it, on the same models, images, eps, steps and step size.
+"""Do libraries agree? The same attack from every library, on the same models, images, eps, steps and step sizes.
 
     python benchmarks/agreement.py [--samples 200] [-o benchmarks/results/agreement.md]
 
@@ -181,9 +181,9 @@ def main() -> None:
     x, y = data.test.batch(torch.arange(given.samples))
     out = [
         "# Do libraries agree?\n",
-        "The same attack from every library, on the same model, images, eps, steps and step size, each through RobustKit: "
-        "the verdict is the host's. `agrees`: samples with the same verdict as the first row. `fooled`: misclassified at "
-        "any distance; its median distance is in the norm of the heading. Repeat with "
+        "The same attack from every library, on the same model, images, eps, steps and step size, through RobustKit: "
+        "the verdict is the host's. `agrees`: samples with the same verdict as the first row. `fooled`: misclassified "
+        "at any distance; its median distance is in the norm of the heading. Repeat with "
         "`python benchmarks/agreement.py`.\n",
         stated() + "\n",
     ]

@@ -92,12 +92,13 @@ def random_start(x: Tensor, threat: Threat) -> Tensor:
     return _reach(x, direction * per_sample(radius / length, x), threat)
 
 
-def steepest(gradient: Tensor, norm: Norm, x: Tensor | None = None, share: float = 0.05) -> Tensor:
+def steepest(gradient: Tensor, norm: Norm, x: Tensor | None = None, share: float = 0.02) -> Tensor:
     """The step of unit length in `norm` that gains most to first order, (N, ...) like `gradient`.
 
     linf: sign(g). l2: g/‖g‖. l1: the exact answer is the single largest coordinate; as in SLIDE (Tramèr &
     Boneh 2019, https://arxiv.org/abs/1904.13000) the step is spread evenly over the `share` of coordinates
-    with the largest gradient that can still move, which one coordinate alone cannot use inside a box.
+    with the largest gradient that can still move, which one coordinate alone cannot use inside a box. 2 % did
+    best on Wong & Kolter's network for MNIST over eps 10 and 20; the paper takes 1 %.
 
     Args:
         gradient: (N, ...).

@@ -7,6 +7,7 @@ import copy
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -136,6 +137,9 @@ def _turned(network: nn.Module, example: Tensor, known: tuple[Tensor, Tensor]) -
 def choose_precision(model: nn.Module, x: Tensor, wanted: Precision = "auto") -> Chosen:
     """Settle "auto" by timing forward and input gradient of one batch in float32 and in bf16.
 
+    A CPU without instructions for bf16 emulates it; there float32 is taken without a timing, which other work on
+    the machine could turn round.
+
     Args:
         model: the network that will be attacked.
         x: (N, C, H, W) on the model's device; at most 64 samples are used.
@@ -148,8 +152,19 @@ def choose_precision(model: nn.Module, x: Tensor, wanted: Precision = "auto") ->
         raise UsageError("precision=fp16 is for GPUs; on a CPU use bf16, fp32 or auto")
     if wanted != "auto":
         return wanted
+    if x.device.type == "cpu" and not _cpu_multiplies_bf16():
+        return "fp32"
     timings = precision_timings(model, x)
     return "bf16" if timings["bf16"] <= _WORTH * timings["fp32"] else "fp32"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Whether the processor has AMX or AVX512-BF16; an unknown processor may have, and is timed."""
+    info = Path("/proc/cpuinfo")
+    if not info.is_file():
+        return True
+    text = info.read_text(errors="replace")
+    return " amx_bf16" in text or " avx512_bf16" in text or "model name" not in text
 
 
 def precision_timings(model: nn.Module, x: Tensor, repeats: int = 5) -> dict[str, float]:

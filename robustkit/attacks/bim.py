@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from robustkit.attacks.climb import climb
+from robustkit.attacks.climb import climb, usual_step
 from robustkit.attacks.fits import require_norm
 from robustkit.attacks.losses import named
 from robustkit.contracts import Threat
@@ -22,7 +22,8 @@ class BIM:
 
     Fields:
         steps: gradient evaluations.
-        step_size: length of a step in input units. None: 2.5 · eps / steps.
+        step_size: length of a step in input units. None: 2.5 · eps / steps, 5 · eps / steps in
+            l2 and l1.
         targeted: y are classes to reach (the paper takes the least likely one), not labels to leave.
 
     Shapes: x (N, C, H, W) float in [0, 1]; y (N,) int64; returns like x.
@@ -30,7 +31,9 @@ class BIM:
     """
 
     steps: int = param(10, "gradient evaluations", low=1)
-    step_size: float | None = param(None, "length of a step; none: 2.5 eps / steps", unit="input units", low=0)
+    step_size: float | None = param(
+        None, "length of a step; none: 2.5 eps / steps, 5 in l2 and l1", unit="input units", low=0
+    )
     targeted: bool = param(False, "y are classes to reach")
 
     def __post_init__(self) -> None:
@@ -47,7 +50,7 @@ class BIM:
     def _search(
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, start: Tensor, steps: int, stride: float
     ) -> Tensor:
-        step_size = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
+        step_size = usual_step(threat, self.steps) if self.step_size is None else self.step_size
         found, _ = climb(
             model,
             x,

@@ -21,7 +21,7 @@ class FGSM:
 
     x_adv = clip(x + eps · sign(∇ cross-entropy)) in linf; for l2 (the fast gradient method) the step is
     eps · ∇/‖∇‖₂, so the perturbation's norm is exactly eps before the box; for l1 eps is spread evenly over
-    the 5 % of coordinates with the largest gradient.
+    the 2 % of coordinates with the largest gradient.
 
     Departs from the paper: an input that is misclassified as it is comes back as it is, because a step along
     its gradient could repair it. It has no `polish`: one step is all there is.

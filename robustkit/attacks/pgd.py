@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks.climb import climb
+from robustkit.attacks.climb import climb, usual_step
 from robustkit.attacks.fits import require_norm
 from robustkit.attacks.losses import LossName, named
 from robustkit.contracts import Threat
@@ -23,12 +23,13 @@ class PGD:
     ball ∩ box.
 
     Departs from the paper: the best iterate is returned, not the last, and a sample that has fallen is left
-    alone (both can only help the attack); l1 steps move 5 % of the coordinates at once (Tramèr & Boneh 2019,
+    alone (both can only help the attack); l1 steps move 2 % of the coordinates at once (Tramèr & Boneh 2019,
     https://arxiv.org/abs/1904.13000).
 
     Fields:
         steps: gradient evaluations a restart.
-        step_size: length of a step in input units, in the norm of the threat model. None: 2.5 · eps / steps.
+        step_size: length of a step in input units, in the norm of the threat model. None: 2.5 ·
+            eps / steps in linf, 5 · eps / steps in l2 and l1 (`usual_step` says why).
         restarts: random starts; those that have fallen are not tried again. More than 1 needs random_start.
         loss: "cross_entropy", "margin" (Carlini & Wagner) or "dlr" (Croce & Hein; 3 classes or more).
         random_start: begin at a random point of the ball; otherwise at the clean input.
@@ -39,7 +40,9 @@ class PGD:
     """
 
     steps: int = param(40, "gradient evaluations a restart", low=1)
-    step_size: float | None = param(None, "length of a step; none: 2.5 eps / steps", unit="input units", low=0)
+    step_size: float | None = param(
+        None, "length of a step; none: 2.5 eps / steps, 5 in l2 and l1", unit="input units", low=0
+    )
     restarts: int = param(1, "random starts", low=1)
     loss: LossName = param("cross_entropy", "what is maximised")
     random_start: bool = param(True, "begin at a random point of the ball")
@@ -76,7 +79,7 @@ class PGD:
     def _search(
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, start: Tensor, steps: int, stride: float
     ) -> tuple[Tensor, Tensor]:
-        step_size = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
+        step_size = usual_step(threat, self.steps) if self.step_size is None else self.step_size
         return climb(
             model,
             x,

@@ -67,7 +67,7 @@ def linear() -> Make:
         channels, height, width = shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, classes))
+            model = nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, classes)).requires_grad_(False)
             x = torch.rand((samples, *shape), dtype=dtype)
         x = 0.3 + 0.4 * x if middle else ((x - 0.5) * 1.5 + 0.5).clamp(0, 1)
         return labelled(model, x)

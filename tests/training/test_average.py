@@ -24,7 +24,7 @@ def test_it_is_the_weighted_sum_of_the_weights_written_out() -> None:
         average.update(step)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * value
-    assert float(average.state["weight"][0, 0]) == pytest.approx(expected, rel=1e-6)
+    assert float(average.state["weight"][0, 0]) == pytest.approx(expected, rel=1e-5)
     assert float(model.weight[0, 0]) == 9.0
 
 
@@ -52,9 +52,14 @@ def test_applied_for_a_while_only() -> None:
     set_to(model, 0.0)
     average = Average(model, 0.5)
     set_to(model, 3.0)
-    with pytest.raises(KeyError), average.applied(model):
-        assert float(model.weight.detach().max()) == 0.0
-        raise KeyError
+
+    def look() -> None:
+        with average.applied(model):
+            assert float(model.weight.detach().max()) == 0.0
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        look()
     assert float(model.weight.detach().min()) == 3.0
     average.update(0)
     assert float(average.state["weight"].min()) > 0  # still sees the live weights

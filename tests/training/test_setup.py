@@ -108,8 +108,8 @@ def test_a_training_goes_on_in_the_precision_it_began_in(
     train(model, data, dataclasses.replace(training, recipe=recipe), OnExamples(), "x")
     assert calls == ["auto"]
     assert torch.bfloat16 in seen
+    given = dataclasses.replace(training, recipe=recipe, precision="fp32")
     with pytest.raises(UsageError, match="began in bf16"):
-        given = dataclasses.replace(training, recipe=recipe, precision="fp32")
         train(model, data, given, OnExamples(), "x")
 
 

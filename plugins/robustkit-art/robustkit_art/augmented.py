@@ -1,6 +1,6 @@
 """ART's training-time preprocessors: ordinary training on mixed, cut or noised images and softened labels.
 
-Trained by ART's `fit` on arrays in memory; see `trainers.py` for what of the recipe holds.
+Trained by ART's `fit` on arrays in memory; see `fitting.py` for what of the recipe holds.
 Cost: one forward and backward pass a sample and epoch.
 """
 
@@ -14,8 +14,8 @@ from art.defences import preprocessor, trainer  # noqa: TID253 - imported only w
 from art.defences.trainer import dp_instahide_trainer  # noqa: TID253
 
 from robustkit.params import check, param
+from robustkit_art.fitting import arrays, learner, seeded
 from robustkit_art.local import quiet
-from robustkit_art.trainers import arrays, learner, seeded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,9 @@ def _fit(step: Any, model: nn.Module, data: Data, training: Training) -> nn.Modu
         classifier = learner(model, data, training)
         for _ in range(training.recipe.epochs):
             seen, labels = step(x, y)
-            classifier.fit(seen, labels.astype(np.float32), batch_size=training.recipe.batch_size, nb_epochs=1, verbose=False)
+            classifier.fit(
+                seen, labels.astype(np.float32), batch_size=training.recipe.batch_size, nb_epochs=1, verbose=False
+            )
     model.zero_grad(set_to_none=True)
     return model.eval()
 
@@ -97,7 +99,8 @@ class LabelSmoothing:
 @dataclass(frozen=True, kw_only=True)
 class GaussianAugmentation:
     """Training on noisy copies beside the images (`GaussianAugmentation`; Zantedeschi et al. 2017,
-    https://arxiv.org/abs/1707.06728). Cost: (1 + `ratio`) passes a sample and epoch."""
+    https://arxiv.org/abs/1707.06728). Cost: (1 + `ratio`) passes a sample and epoch.
+    """
 
     sigma: float = param(0.1, "standard deviation", unit="input units", low=0.0)
     ratio: float = param(1.0, "copies for each image", low=1e-6)
@@ -115,7 +118,8 @@ class GaussianAugmentation:
 @dataclass(frozen=True, kw_only=True)
 class DPInstaHide:
     """Training on mixed images with noise, against poisoned data (`DPInstaHideTrainer`; Borgnia et al. 2021,
-    https://arxiv.org/abs/2103.02079)."""
+    https://arxiv.org/abs/2103.02079).
+    """
 
     noise: Literal["gaussian", "laplacian", "exponential"] = param("laplacian", "its distribution")
     scale: float = param(0.03, "its scale", unit="input units", low=0.0)

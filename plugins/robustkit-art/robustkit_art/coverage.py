@@ -1,7 +1,8 @@
 """Which of ART's classes each entry stands for, and why the others are left out.
 
-Every class that `art.attacks.evasion` 1.20.1 exports is in exactly one of the two, a test holds that against the
-library; `LaserBeamAttack` comes besides, from `art.attacks.evasion.laser_attack.laser_attack`.
+Every class that ART 1.20.1 exports as an evasion attack, a preprocessor, a postprocessor, a trainer, a detector or a
+poisoning attack is in exactly one of the two; a test holds that against the library. `LaserBeamAttack` comes
+besides, from `art.attacks.evasion.laser_attack.laser_attack`.
 """
 
 from __future__ import annotations
@@ -51,11 +52,41 @@ COVERS: Mapping[str, tuple[str, ...]] = {
     "graphite_blackbox": ("GRAPHITEBlackbox",),
     "graphite_whitebox": ("GRAPHITEWhiteboxPyTorch",),
     "laser_beam": ("LaserAttack", "LaserBeamAttack"),
+    "jpeg": ("JpegCompression",),
+    "feature_squeezing": ("FeatureSqueezing",),
+    "spatial_smoothing": ("SpatialSmoothing", "SpatialSmoothingPyTorch"),
+    "total_variation": ("TotalVarMin",),
+    "gaussian_noise_input": ("GaussianAugmentation",),
+    "reverse_sigmoid": ("ReverseSigmoid",),
+    "rounded": ("Rounded",),
+    "high_confidence": ("HighConfidence",),
+    "class_labels": ("ClassLabels",),
+    "gaussian_noise_output": ("GaussianNoise",),
+    "adversarial_training": ("AdversarialTrainer",),
+    "madry_pgd": ("AdversarialTrainerMadryPGD",),
+    "fbf": ("AdversarialTrainerFBF", "AdversarialTrainerFBFPyTorch"),
+    "trades": ("AdversarialTrainerTRADES", "AdversarialTrainerTRADESPyTorch"),
+    "awp": ("AdversarialTrainerAWP", "AdversarialTrainerAWPPyTorch"),
+    "cutout": ("Cutout", "CutoutPyTorch"),
+    "mixup": ("Mixup", "MixupPyTorch"),
+    "cutmix": ("CutMix", "CutMixPyTorch"),
+    "label_smoothing": ("LabelSmoothing",),
+    "gaussian_augmentation": ("GaussianAugmentation",),
+    "dp_instahide": ("DPInstaHideTrainer",),
+    "randomized_smoothing": ("PyTorchRandomizedSmoothing",),
+    "activation_defence": ("ActivationDefence",),
+    "spectral_signatures": ("SpectralSignatureDefense",),
+    "roni": ("RONIDefense",),
+    "backdoor": ("PoisoningAttackBackdoor",),
 }
 
 _TENSORFLOW = "for TensorFlow models only"
 _SPEECH = "attacks speech recognition"
 _DETECTION = "attacks object detectors"
+_MEDIA = "works on audio or video"
+_NETWORK = "needs a trained network, and a poison is given the training set alone"
+_HELPER = "a helper of other classes, nothing to run by itself"
+_INPUTS = "judges inputs that a user brings, and a detector is given a model and data sets"
 
 UNSUPPORTED: Mapping[str, str] = {
     "CarliniL0Method": "stops after as many eliminations as the image has channels, so that nearly all values stay "
@@ -75,4 +106,49 @@ UNSUPPORTED: Mapping[str, str] = {
     "SNAL": _DETECTION,
     "DecisionTreeAttack": "attacks scikit-learn's decision trees",
     "HighConfidenceLowUncertainty": "attacks Gaussian processes of GPy",
+    "ThermometerEncoding": "multiplies the channels of the input: it needs a network built and trained for that",
+    "PixelDefend": "needs a PixelCNN of the data",
+    "Resample": _MEDIA,
+    "Mp3Compression": _MEDIA,
+    "Mp3CompressionPyTorch": _MEDIA,
+    "VideoCompression": _MEDIA,
+    "VideoCompressionPyTorch": _MEDIA,
+    "CutMixTensorFlowV2": _TENSORFLOW,
+    "CutoutTensorFlowV2": _TENSORFLOW,
+    "MixupTensorFlowV2": _TENSORFLOW,
+    "SpatialSmoothingTensorFlowV2": _TENSORFLOW,
+    "Preprocessor": _HELPER,
+    "Postprocessor": _HELPER,
+    "Trainer": _HELPER,
+    "AdversarialTrainerOAAT": "needs a network of perceptual distances and lists of averaged networks from the user",
+    "AdversarialTrainerOAATPyTorch": "needs a network of perceptual distances and lists of averaged networks from "
+    "the user",
+    "AdversarialTrainerCertifiedPytorch": "trains networks rebuilt as zonotopes, of ART's own layers only",
+    "AdversarialTrainerCertifiedIBPPyTorch": "trains networks rebuilt as intervals, of ART's own layers only",
+    "ProvenanceDefense": "wants the source of every sample, which a data set doesn't tell, and takes a source out by "
+    "comparing pixel values with those of all its images: on 8-bit images it takes out everything",
+    "PoisonFilteringDefence": _HELPER,
+    "GroundTruthEvaluator": _HELPER,
+    "ClusteringAnalyzer": _HELPER,
+    "EvasionDetector": _HELPER,
+    "BinaryInputDetector": _INPUTS,
+    "BinaryActivationDetector": _INPUTS,
+    "SubsetScanningDetector": _INPUTS,
+    "BeyondDetectorPyTorch": _INPUTS,
+    "PoisoningAttackAdversarialEmbedding": "poisons Keras models",
+    "PoisoningAttackCleanLabelBackdoor": _NETWORK,
+    "FeatureCollisionAttack": _NETWORK,
+    "BullseyePolytopeAttackPyTorch": _NETWORK,
+    "GradientMatchingAttack": _NETWORK,
+    "SleeperAgentAttack": _NETWORK,
+    "HiddenTriggerBackdoor": _NETWORK,
+    "HiddenTriggerBackdoorPyTorch": _NETWORK,
+    "HiddenTriggerBackdoorKeras": "poisons Keras models",
+    "PoisoningAttackSVM": "poisons scikit-learn's support vector machines",
+    "BackdoorAttackDGMReDTensorFlowV2": _TENSORFLOW,
+    "BackdoorAttackDGMTrailTensorFlowV2": _TENSORFLOW,
+    "BadDetRegionalMisclassificationAttack": _DETECTION,
+    "BadDetGlobalMisclassificationAttack": _DETECTION,
+    "BadDetObjectGenerationAttack": _DETECTION,
+    "BadDetObjectDisappearanceAttack": _DETECTION,
 }

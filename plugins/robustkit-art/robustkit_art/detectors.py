@@ -5,29 +5,36 @@ They read what the last linear layer of the network gets, as their papers do, wi
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from art.defences.detector import poison as art  # noqa: TID253 - imported only when a detector is used
-from art.defences.detector.poison import activation_defence  # noqa: TID253
+from art.defences.detector.poison import activation_defence, clustering_analyzer  # noqa: TID253
 from torch import nn
 
 from robustkit.contracts import Verdict
 from robustkit.params import UsageError, check, param, suggest
 from robustkit_art.bridge import PyTorchClassifier, classifier, one_hot
+from robustkit_art.local import NumPy, numpy_for
+from robustkit_art.roni import impact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from robustkit.contracts import Data, Split
 
-logger = logging.getLogger(__name__)
-
 _LAYER = "submodule whose input is read, by its name in the network; last is the last linear layer"
 _AT_ONCE = 500
+
+
+class _Lists(NumPy):
+    """ART asks whether a number is in what `np.where` found, which NumPy refuses to say of an empty array."""
+
+    def where(self, *given: Any) -> Any:
+        found = np.where(*given)
+        return tuple(part.tolist() for part in found) if len(given) == 1 else found
 
 
 class _Layered(PyTorchClassifier):  # type: ignore[misc]
@@ -72,7 +79,7 @@ class ActivationDefence:
     nb_clusters: int = param(2, "clusters in a class", low=2)
     nb_dims: int = param(10, "dimensions after reduction", low=1)
     reduce: Literal["PCA", "FastICA", "TSNE"] = param("PCA", "how dimensions are reduced")
-    cluster_analysis: Literal["smaller", "relative-size", "distance", "silhouette-scores"] = param(
+    cluster_analysis: Literal["smaller", "relative-size", "distance"] = param(
         "relative-size", "what makes a cluster suspicious"
     )
 
@@ -80,7 +87,7 @@ class ActivationDefence:
         check(self)
 
     def __call__(self, model: nn.Module, data: Data) -> Verdict:
-        x, y = _training_set(data.train, model)
+        x, y = _whole(data.train)
         with classifier(model, x[:1], kind=_Layered) as estimator:
             estimator.watch(model, self.layer)
             defence = art.ActivationDefence(estimator, x.numpy(), one_hot(y, estimator.nb_classes))
@@ -88,12 +95,13 @@ class ActivationDefence:
                 n_clusters=self.nb_clusters, n_init=3, random_state=_seed()
             )
             defence.nb_clusters = self.nb_clusters
-            report, clean = defence.detect_poison(
-                nb_clusters=self.nb_clusters,
-                nb_dims=self.nb_dims,
-                reduce=self.reduce,
-                cluster_analysis=self.cluster_analysis,
-            )
+            with numpy_for(clustering_analyzer, instead=_Lists()):
+                _, clean = defence.detect_poison(
+                    nb_clusters=self.nb_clusters,
+                    nb_dims=self.nb_dims,
+                    reduce=self.reduce,
+                    cluster_analysis=self.cluster_analysis,
+                )
         flagged = torch.tensor(clean) == 0
         return Verdict(score=flagged.double(), flagged=flagged, table=_by_class(flagged, y, data))
 
@@ -115,7 +123,7 @@ class SpectralSignatures:
         check(self)
 
     def __call__(self, model: nn.Module, data: Data) -> Verdict:
-        x, y = _training_set(data.train, model)
+        x, y = _whole(data.train)
         with classifier(model, x[:1], kind=_Layered) as estimator:
             estimator.watch(model, self.layer)
             defence = art.SpectralSignatureDefense(
@@ -151,18 +159,18 @@ class RONI:
     suspects: int = param(20, "training samples that are judged", low=1)
     epochs: int = param(1, "passes over the trusted images for each suspect", low=1)
     lr: float = param(0.01, "learning rate of these fits (SGD)", low=0.0)
-    quiz_share: float = param(0.5, "share of the suspects that the accuracy is measured on (pp_quiz)", low=0.01, high=1.0)
+    quiz_share: float = param(
+        0.5, "share of the suspects that the accuracy is measured on (pp_quiz)", low=0.01, high=1.0
+    )
     threshold: float = param(0.1, "loss of accuracy that is suspicious (eps)", low=0.0, high=1.0)
 
     def __post_init__(self) -> None:
         check(self)
 
     def __call__(self, model: nn.Module, data: Data) -> Verdict:
-        from robustkit_art.roni import impact
-
-        x, y = _training_set(data.train, model)
+        x, y = _whole(data.train)
         chosen = torch.linspace(0, len(y) - 1, min(self.suspects, len(y))).round().long().unique()
-        trusted = _training_set(data.val, model)
+        trusted = _whole(data.val)
         flags, shifts = impact(model, (x[chosen], y[chosen]), trusted, len(data.classes), self)
         score, flagged = torch.zeros(len(y), dtype=torch.float64), torch.zeros(len(y), dtype=torch.bool)
         score[chosen], flagged[chosen] = shifts, flags
@@ -170,13 +178,12 @@ class RONI:
             score=score,
             flagged=flagged,
             table=tuple(
-                {"index": int(i), "class": data.classes[int(y[i])], "loss_of_accuracy": float(score[i])}
-                for i in chosen
+                {"index": int(i), "class": data.classes[int(y[i])], "loss_of_accuracy": float(score[i])} for i in chosen
             ),
         )
 
 
-def _training_set(split: Split, model: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+def _whole(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
     """x (N, C, H, W) float32 and y (N,), on the CPU."""
     return split.batch(torch.arange(len(split)))
 

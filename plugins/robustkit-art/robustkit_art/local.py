@@ -26,7 +26,7 @@ class _Random:
         return getattr(np.random, name)
 
 
-class _NumPy:
+class NumPy:
     """numpy with the removed names back, seeded, and unable to write files."""
 
     random = _Random()
@@ -43,11 +43,11 @@ class _NumPy:
 
 
 @contextlib.contextmanager
-def numpy_for(*modules: ModuleType) -> Iterator[None]:
-    """Inside, `np` of these modules is the stand-in."""
+def numpy_for(*modules: ModuleType, instead: NumPy | None = None) -> Iterator[None]:
+    """Inside, `np` of these modules is the stand-in, or another one."""
     kept = [module.np for module in modules]
     for module in modules:
-        module.np = _NumPy()  # type: ignore[attr-defined]
+        module.np = instead or NumPy()  # type: ignore[attr-defined]
     try:
         yield
     finally:

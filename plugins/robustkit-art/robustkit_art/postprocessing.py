@@ -51,7 +51,8 @@ class Postprocessed(nn.Module):
 @dataclass(frozen=True, kw_only=True)
 class ReverseSigmoid:
     """Bends probabilities so that they mislead a thief (`ReverseSigmoid`; Lee et al. 2018,
-    https://arxiv.org/abs/1806.00054)."""
+    https://arxiv.org/abs/1806.00054).
+    """
 
     beta: float = param(1.0, "size of the bend", low=0.0)
     gamma: float = param(0.1, "speed of the bend", low=0.0)

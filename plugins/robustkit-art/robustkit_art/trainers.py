@@ -1,20 +1,15 @@
-"""ART's adversarial trainers, on RobustKit's data and recipe.
+"""ART's adversarial trainers, on RobustKit's data and recipe; see `fitting.py` for what of the recipe holds.
 
-ART trains on arrays in memory, in float32, without augmentation, ramp or averaged weights. Optimizer, batch size,
-epochs and learning rate are the recipe's, and the schedule counts weight updates. ART's inner attacks are those of
-`gradient.py`; norm and eps are the threat model's.
+Norm and eps are the threat model's; ART's inner attacks know linf and l2.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
 from art.defences import trainer as art  # noqa: TID253 - imported only when a defense is used
 from art.defences.trainer import (  # noqa: TID253
     adversarial_trainer,
@@ -22,99 +17,19 @@ from art.defences.trainer import (  # noqa: TID253
     adversarial_trainer_fbf_pytorch,
     adversarial_trainer_trades_pytorch,
 )
-from torch import nn
 
 from robustkit.params import UsageError, check, param
-from robustkit.training.schedule import rate
-from robustkit_art.bridge import ORDER, PyTorchClassifier, evasion, one_hot
+from robustkit_art.bridge import ORDER, PyTorchClassifier, evasion
+from robustkit_art.fitting import arrays, learner, seeded
 from robustkit_art.local import quiet
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from torch import nn
 
-    from robustkit.contracts import Data, Recipe, Training
+    from robustkit.contracts import Data, Training
 
 _STEPS = "iterations of the inner PGD"
 _STEP = "length of its step as a share of eps"
-
-
-class _Whole(nn.Module):
-    """ART calls a Sequential layer by layer, takes the first layer's output for the prediction, and hands float64."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network(x.float())
-        return logits
-
-
-class _Learner(PyTorchClassifier):  # type: ignore[misc]
-    """A classifier that is back in training mode after a gradient: FBF would train BatchNorm in eval mode."""
-
-    def loss_gradient(self, x: Any, y: Any, training_mode: bool = False, **options: Any) -> Any:
-        gradient = super().loss_gradient(x, y, training_mode=training_mode, **options)
-        self._model.train(mode=True)
-        return gradient
-
-
-def learner(model: nn.Module, data: Data, training: Training) -> PyTorchClassifier:
-    """An ART classifier of `model` itself, with the recipe's optimizer and schedule."""
-    recipe = training.recipe
-    model.to(training.device)
-    if recipe.optimizer == "sgd":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(
-            model.parameters(),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-            weight_decay=recipe.weight_decay,
-        )
-    else:
-        optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    _schedule(optimizer, recipe, recipe.epochs * -(-len(data.train) // recipe.batch_size))
-    return _Learner(
-        model=_Whole(model),
-        loss=nn.CrossEntropyLoss(),
-        input_shape=data.shape,
-        nb_classes=len(data.classes),
-        optimizer=optimizer,
-        clip_values=(0.0, 1.0),
-        device_type="gpu" if training.device.startswith("cuda") else "cpu",
-    )
-
-
-def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int) -> None:
-    done = 0
-
-    def before(chosen: torch.optim.Optimizer, given: Any, named: Any) -> None:
-        nonlocal done
-        for group in chosen.param_groups:
-            group["lr"] = rate(recipe, min(done, updates - 1), updates)
-        done += 1
-
-    optimizer.register_step_pre_hook(before)
-
-
-def arrays(data: Data) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The training set: x (N, C, H, W) and one-hot y (N, K)."""
-    x, y = data.train.batch(torch.arange(len(data.train)))
-    return x.numpy().copy(), one_hot(y, len(data.classes))
-
-
-@contextlib.contextmanager
-def seeded(training: Training) -> Iterator[None]:
-    """ART shuffles by NumPy's global generator; inside it and torch's are seeded, after it they are as before."""
-    kept = np.random.get_state()  # noqa: NPY002
-    devices = [training.device] if training.device.startswith("cuda") else []
-    with torch.random.fork_rng(devices=devices), torch.enable_grad():
-        torch.manual_seed(training.seed)
-        np.random.seed(training.seed % 2**32)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            np.random.set_state(kept)  # noqa: NPY002
 
 
 def run(build: Callable[[PyTorchClassifier], Any], model: nn.Module, data: Data, training: Training) -> nn.Module:
@@ -237,7 +152,9 @@ class TRADES:
 
     def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
         return run(
-            lambda c: art.AdversarialTrainerTRADESPyTorch(c, pgd(c, training, self.steps, self.step_size), beta=self.beta),
+            lambda c: art.AdversarialTrainerTRADESPyTorch(
+                c, pgd(c, training, self.steps, self.step_size), beta=self.beta
+            ),
             model,
             data,
             training,
@@ -247,7 +164,8 @@ class TRADES:
 @dataclass(frozen=True, kw_only=True)
 class AWP:
     """Adversarial weight perturbation (`AdversarialTrainerAWPPyTorch`; Wu et al. 2020,
-    https://arxiv.org/abs/2004.05884). Cost: `steps` + 2 forward and backward passes a sample and epoch."""
+    https://arxiv.org/abs/2004.05884). Cost: `steps` + 2 forward and backward passes a sample and epoch.
+    """
 
     steps: int = param(7, _STEPS, low=1)
     step_size: float = param(0.25, _STEP, low=0.0)

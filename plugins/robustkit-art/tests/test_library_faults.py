@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from art.attacks.evasion import geometric_decision_based_attack
+from art.attacks.evasion import geometric_decision_based_attack  # noqa: TID253
 from robustkit_art.bridge import classifier, evasion, generate, one_hot
 from torch import nn
 
@@ -97,7 +97,7 @@ def test_geoda_needs_what_numpy_removed_and_writes_into_the_working_directory(su
     monkeypatch.chdir(tmp_path)
     with classifier(subject.model, subject.x) as estimator:
         attack = evasion.GeoDA(estimator, sub_dim=4, max_iter=1000, verbose=False)
-        with pytest.raises(AttributeError, match="np.mat"):
+        with pytest.raises(AttributeError, match=r"np\.mat"):
             attack.generate(subject.x[:1].numpy())
         monkeypatch.setattr(geometric_decision_based_attack.np, "mat", np.asarray, raising=False)
         attack.generate(subject.x[:1].numpy())
