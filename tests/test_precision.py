@@ -158,8 +158,16 @@ def test_copies_and_timings_leave_the_random_stream() -> None:
 def test_auto_takes_bf16_only_where_it_is_clearly_faster(
     monkeypatch: pytest.MonkeyPatch, slow: float, expected: str
 ) -> None:
+    monkeypatch.setattr(precision, "_cpu_multiplies_bf16", lambda: True)
     monkeypatch.setattr(precision, "precision_timings", lambda *_: {"fp32": 1.0, "bf16": slow})
     assert choose_precision(_network(), _x()) == expected
+
+
+def test_auto_times_nothing_on_a_cpu_that_emulates_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_cpu_multiplies_bf16", lambda: False)
+    monkeypatch.setattr(precision, "precision_timings", lambda *_: pytest.fail("timed"))
+    assert choose_precision(_network(), _x()) == "fp32"
+    assert choose_precision(_network(), _x(), "bf16") == "bf16"
 
 
 def test_timings_are_of_both_and_work_where_the_caller_wants_no_gradients() -> None:

@@ -71,7 +71,7 @@ def test_with_the_box_in_the_way_it_comes_close_to_the_exact_worst_case(
     standing = exact < 0
     assert int(standing.sum()) >= 5
     gap = (exact - found)[standing] / (exact - clean)[standing]
-    assert float(gap.min()) >= -1e-9  # nothing beats the exact worst case
+    assert float(gap.min()) >= -1e-5  # nothing beats the exact worst case, but for the ball's allowance
     assert float(gap.max()) <= tolerance
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib.util
 import os
-import random
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -208,36 +206,56 @@ def test_a_killed_training_ends_in_the_same_weights(tmp_path: Path) -> None:
     """SIGKILL at random moments, then the same call again, in real processes."""
     script = textwrap.dedent(
         f"""
-        import importlib.util, sys, torch
+        import importlib.util, os, random, signal, sys, time
         from pathlib import Path
+        import torch
         torch.set_num_threads(1)
         spec = importlib.util.spec_from_file_location("made", {str(Path(__file__).parent / "conftest.py")!r})
         made = importlib.util.module_from_spec(spec); spec.loader.exec_module(made)
         from robustkit.contracts import Recipe
-        from robustkit.defenses.pgd_at import PGDAT
-        recipe = Recipe(epochs=30, batch_size=16, lr=0.1, schedule="onecycle")
-        folder = Path(sys.argv[1])
-        training = made.make_training(recipe=recipe, directory=folder)
-        print("begun", flush=True)
-        model = PGDAT(steps=2)(made.make_model(), made.make_data(), training)
-        torch.save(model.state_dict(), folder / "end.pt")
+        from robustkit.defenses.free_at import FreeAT
+        recipe = Recipe(epochs=120, batch_size=16, lr=0.1, schedule="onecycle", ema=0.99, augment="shift")
+        root = Path(sys.argv[1])
+
+        def work(name, recipe=recipe):
+            training = made.make_training(recipe=recipe, directory=root / name)
+            model = FreeAT(replays=2)(made.make_model(), made.make_data(), training)
+            torch.save(model.state_dict(), root / f"{{name}}.pt")
+
+        def begin(name):
+            pid = os.fork()
+            if pid == 0:
+                work(name)
+                os._exit(0)
+            return pid
+
+        work("warm", Recipe(epochs=1, batch_size=16))  # imports everything, so that a fork begins at once
+        began = time.monotonic()
+        os.waitpid(begin("whole"), 0)
+        usual = time.monotonic() - began
+        generator = random.Random(0)
+        epochs = []
+        for _ in range(5):
+            pid = begin("killed")
+            time.sleep(generator.uniform(0.1, 0.4) * usual)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            if (root / "killed" / "checkpoint.pt").exists():
+                epochs.append(torch.load(root / "killed" / "checkpoint.pt", weights_only=True)["epoch"])
+        os.waitpid(begin("killed"), 0)
+        print(epochs)
         """
     )
-    command = [sys.executable, "-c", script]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
-    folder = tmp_path / "killed"
-    generator = random.Random(0)
-    for _ in range(3):
-        with subprocess.Popen([*command, str(folder)], env=environment, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(generator.uniform(0.1, 0.8))
-            process.send_signal(signal.SIGKILL)
-    subprocess.run([*command, str(folder)], check=True, env=environment, capture_output=True)
-    first = torch.load(tmp_path / "whole" / "end.pt", weights_only=True)
-    second = torch.load(folder / "end.pt", weights_only=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], check=True, env=environment, capture_output=True, text=True
+    )
+    epochs = ast.literal_eval(done.stdout)
+    assert any(0 < epoch < 60 for epoch in epochs), f"no kill struck in the middle, but at {epochs}; nothing shown"
+    first = torch.load(tmp_path / "whole.pt", weights_only=True)
+    second = torch.load(tmp_path / "killed.pt", weights_only=True)
     assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not list((tmp_path / "killed").glob("*.part"))
 
 
 def test_training_data_is_read_by_index_where_it_is_not_in_memory(data: Data) -> None:

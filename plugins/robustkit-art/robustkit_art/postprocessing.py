@@ -1,8 +1,9 @@
 """ART's postprocessors as defenses that wrap a trained network: what it answers is rounded, noised or bent.
 
-They work on probabilities; the logarithm of what they return stands for the logits. ART's gradients ignore them,
-and so do these: attacks see the network's own gradient. Made against the stealing of models, they hide scores
-rather than protect against perturbations; an attack that needs scores meets them, one with gradients does not.
+They work on probabilities (in float64: ReverseSigmoid divides by 1 - (1 - 1e-9)); the logarithm of what they return
+stands for the logits. ART's gradients ignore them, and so do these: attacks see the network's own gradient. Made
+against the stealing of models, they hide scores rather than protect against perturbations; an attack that needs
+scores meets them, one with gradients does not.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Postprocessed(nn.Module):
         logits: Tensor = self.network(x)
         if len(logits) == 0:
             return logits
-        probabilities = logits.detach().float().softmax(dim=1).cpu().numpy()
+        probabilities = logits.detach().double().softmax(dim=1).cpu().numpy()
         if alone:
             answers = np.concatenate([step(row) for row in np.split(probabilities, len(probabilities))])
         else:
