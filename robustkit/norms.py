@@ -33,14 +33,12 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 
 def distance(a: Tensor, b: Tensor, norm: Norm) -> Tensor:
     """‖a − b‖ for each sample, (N,); l0 counts the values that differ at all."""
-    difference: Tensor = flat(a - b)
-    if norm == "linf":
-        return difference.abs().amax(dim=1)
-    if norm == "l2":
-        return difference.square().sum(dim=1).sqrt()
-    if norm == "l1":
-        return difference.abs().sum(dim=1)
-    return (difference != 0).sum(dim=1).to(difference.dtype)
+    return _length(a - b, norm)
+
+
+def cube(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Lower and upper ends of linf ball ∩ box, each like x; both hold x itself."""
+    return (x - eps).clamp_min_(0), (x + eps).clamp_max_(1)
 
 
 def project(x_adv: Tensor, x: Tensor, threat: Threat) -> Tensor:
@@ -54,16 +52,16 @@ def project(x_adv: Tensor, x: Tensor, threat: Threat) -> Tensor:
     What is in the box, and in the ball but for rounding, comes back as it is.
     """
     if threat.norm == "linf":
-        return torch.minimum(torch.maximum(x_adv, x - threat.eps), x + threat.eps).clamp_(0, 1)
+        return x_adv.clamp(*cube(x, threat.eps))
     if threat.norm == "l0":
         return _keep_largest(x_adv.clamp(0, 1), x, int(threat.eps))
-    measured = x_adv if threat.norm == "l2" else x_adv.clamp(0, 1)
-    length = distance(measured, x, threat.norm)
+    delta = (x_adv if threat.norm == "l2" else x_adv.clamp(0, 1)) - x
+    length = _length(delta, threat.norm)
     outside = ~_inside(length, threat)  # (N,)
     if not bool(outside.any()):
         return x_adv.clamp(0, 1)
     if threat.norm == "l2":
-        moved = (x_adv - x).mul_(per_sample(threat.eps / length.clamp_min(_TINY), x))
+        moved = delta * per_sample(threat.eps / length.clamp_min(_TINY), x)
     else:
         moved = _shrink_l1(x_adv, x, threat)
     reached = _reach(x, moved, threat)
@@ -88,7 +86,7 @@ def random_start(x: Tensor, threat: Threat) -> Tensor:
     else:
         uniform = torch.rand_like(x) - 0.5
         direction = -uniform.sign() * torch.log1p(-2 * uniform.abs().clamp_max(0.5 - 1e-7))
-    length = distance(direction, torch.zeros_like(direction), threat.norm).clamp_min(1e-12)
+    length = _length(direction, threat.norm).clamp_min(_TINY)
     return _reach(x, direction * per_sample(radius / length, x), threat)
 
 
@@ -109,9 +107,11 @@ def steepest(gradient: Tensor, norm: Norm, x: Tensor | None = None, share: float
     if norm == "linf":
         return gradient.sign()
     if norm == "l2":
-        # first by the largest value: squares of a confident network's gradients would underflow
-        scaled = gradient / per_sample(flat(gradient).abs().amax(dim=1).clamp_min(_TINY), gradient)
-        return scaled / per_sample(flat(scaled).square().sum(dim=1).sqrt().clamp_min(_TINY), scaled)
+        length = _length(gradient, "l2")
+        if bool((length < 1e-15).any()):  # squares of a confident network's gradients underflow
+            gradient = gradient / per_sample(flat(gradient).abs().amax(dim=1).clamp_min(_TINY), gradient)
+            length = _length(gradient, "l2")
+        return gradient / per_sample(length.clamp_min(_TINY), gradient)
     if norm == "l1":
         usable = gradient
         if x is not None:
@@ -124,6 +124,17 @@ def steepest(gradient: Tensor, norm: Norm, x: Tensor | None = None, share: float
         moved = chosen.sum(dim=1, keepdim=True).clamp_min(1)
         return (flat(usable).sign() * chosen / moved).reshape(gradient.shape)
     raise UsageError(f"norm={norm} has no steepest direction; gradient steps are for linf, l2 and l1")
+
+
+def _length(delta: Tensor, norm: Norm) -> Tensor:
+    difference = flat(delta)
+    if norm == "linf":
+        return difference.abs().amax(dim=1)
+    if norm == "l2":
+        return difference.square().sum(dim=1).sqrt()
+    if norm == "l1":
+        return difference.abs().sum(dim=1)
+    return (difference != 0).sum(dim=1).to(difference.dtype)
 
 
 def _shrink_l1(x_adv: Tensor, x: Tensor, threat: Threat) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from robustkit.attacks.gradient import input_gradient
 from robustkit.attacks.losses import Loss, reached
 from robustkit.contracts import Threat
-from robustkit.norms import flat, per_sample, project, steepest
+from robustkit.norms import cube, flat, per_sample, project, steepest
 
 _COMPACT_BELOW = 7 / 8
 """Share of the batch still active at which it is compacted. Not at every fall: each new batch shape costs
@@ -26,6 +26,7 @@ def usual_step(threat: Threat, steps: int) -> float:
     return (2.5 if threat.norm == "linf" else 5.0) * threat.eps / steps
 
 
+@torch.no_grad()  # but for the passes that say otherwise
 def climb(
     model: nn.Module,
     x: Tensor,
@@ -59,38 +60,38 @@ def climb(
     """
     best = start.clone()
     best_value = torch.full((x.shape[0],), -torch.inf, dtype=x.dtype, device=x.device)
-    index = torch.arange(x.shape[0], device=x.device)  # position of each active row in the whole batch
-    current, origin, label = start, x, y
+    # of the active rows, moved and filled in place: fresh memory costs more than the arithmetic
+    index = torch.arange(x.shape[0], device=x.device)
+    current, kept, value, origin, label = start.clone(), best.clone(), best_value.clone(), x, y
     standing = torch.ones_like(index, dtype=torch.bool)
     momentum = torch.zeros_like(start) if decay else None
+    bounds = cube(origin, threat.eps) if threat.norm == "linf" else None
     for step in range(steps + 1):
         if not len(index):
             break
         if step < steps:
             gradient, values, logits = input_gradient(model, current, label, loss)
         else:
-            with torch.no_grad():
-                logits = model(current)
-                values = loss(logits, label)
-        values = values.to(best_value.dtype).masked_fill(reached(logits, label, targeted), torch.inf)
-        better = standing & (values > best_value[index])
-        best[index[better]] = current[better]
-        best_value[index[better]] = values[better]
+            logits = model(current)
+            values = loss(logits, label)
+        values = values.to(value.dtype).masked_fill(reached(logits, label, targeted), torch.inf)
+        better = standing & (values > value)
+        torch.where(per_sample(better, current), current, kept, out=kept)
+        torch.where(better, values, value, out=value)
         standing &= ~values.isposinf()
         if step == steps:
             break
         if momentum is not None:
             scale = flat(gradient).abs().mean(dim=1).clamp_min(1e-30)
             gradient = momentum = (gradient / per_sample(scale, gradient)).add_(momentum, alpha=decay)
-        moved = steepest(gradient, threat.norm, current).mul_(step_size).add_(current)
-        current = project(moved, origin, threat)
+        current.add_(steepest(gradient, threat.norm, current), alpha=step_size)
+        current = project(current, origin, threat) if bounds is None else current.clamp_(*bounds)
         if standing.sum() <= _COMPACT_BELOW * len(index):
-            index, current, origin, label = (
-                index[standing],
-                current[standing],
-                origin[standing],
-                label[standing],
-            )
+            best[index], best_value[index] = kept, value
+            index, current, kept, value = index[standing], current[standing], kept[standing], value[standing]
+            origin, label = origin[standing], label[standing]
             momentum = momentum[standing] if momentum is not None else None
+            bounds = cube(origin, threat.eps) if bounds is not None else None
             standing = standing[standing]
+    best[index], best_value[index] = kept, value
     return best, best_value

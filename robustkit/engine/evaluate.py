@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -115,7 +116,7 @@ class Arena:
             if targeted and logits is not None:
                 target[rows] = choose_targets(logits, y, targets, seed)[rows]
             x_adv, violation, adv_pred = x.clone(), torch.zeros_like(attacked), clean_pred.clone()
-            search = Search(attack, threat, seed, self._network, self.logits)
+            search = Search(attack, threat, seed, self._network, self.logits, steady=self._steady)
             precision = search.precision(self.precision)
             if len(rows):
                 goal = target if targeted else y
@@ -141,6 +142,11 @@ class Arena:
             restored=tuple(sorted(search.restored)),
             seconds=time.perf_counter() - began,
         )
+
+    @cached_property
+    def _steady(self) -> bool:
+        """Whether the model draws no random numbers."""
+        return torch.equal(self.logits(self._example, seed=0), self.logits(self._example, seed=1))
 
     def _network(self, precision: Chosen) -> Chunked:
         """The private copy for searching in this precision."""

@@ -8,16 +8,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustkit.contracts import Threat
 from robustkit.engine.batching import Chunked, out_of_memory
 from robustkit.engine.counting import Counter, Tally
+from robustkit.engine.dropping import AllFallen, Dropping, Fallen, merged
 from robustkit.engine.guard import State, guarded, judging
 from robustkit.engine.verdict import CellError, settle
 from robustkit.hookspecs import AttackEntry
 from robustkit.host import Component
 from robustkit.precision import Chosen
+from robustkit.registration import BUILTIN
 
 _NEAREST = 1 / 8
 """Share of what stands after the last word, those nearest to falling, that is attacked again in float32."""
@@ -32,6 +34,7 @@ class Search:
         seed: of all generators at each call.
         network: the private copy of the model in a precision.
         logits: the host's own float32 pass through the model itself.
+        steady: the model answers the same each time.
 
     Fields:
         tally: passes of the search, in samples.
@@ -45,12 +48,17 @@ class Search:
         seed: int,
         network: Callable[[Chosen], Chunked],
         logits: Callable[[Tensor], Tensor],
+        *,
+        steady: bool,
     ) -> None:
         assert isinstance(attack.entry, AttackEntry)
         self._attack: Any = attack.value
         self._name = attack.label
         self._entry = attack.entry
         self._bounded = attack.entry.goal == "budget" and bool(attack.entry.norms)
+        # native attacks drop what has fallen themselves
+        self._drops = self._bounded and steady and attack.registered.provider.name != BUILTIN
+        self._targeted = bool(getattr(attack.value, "targeted", False))
         self._threat = threat
         self._seed = seed
         self._network = network
@@ -102,9 +110,20 @@ class Search:
 
     def _attacked(self, x: Tensor, goal: Tensor, precision: Chosen, seed: int) -> tuple[Tensor, Tensor]:
         """The whole attack."""
-        return self._settled(
-            lambda network: self._attack(network, x.clone(), goal.clone(), self._threat), x, precision, seed
-        )
+        if not self._drops:
+            return self._settled(
+                lambda network: self._attack(network, x.clone(), goal.clone(), self._threat), x, precision, seed
+            )
+
+        def call(network: nn.Module) -> object:
+            fallen = Fallen(x, goal, self._threat, targeted=self._targeted)
+            try:
+                returned = self._attack(Dropping(network, fallen).eval(), x.clone(), goal.clone(), self._threat)
+            except AllFallen:
+                return fallen.points
+            return merged(returned, fallen)
+
+        return self._settled(call, x, precision, seed)
 
     def _polished(self, x: Tensor, x_adv: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
         """The attack's own short search from where it ended, in float32."""

@@ -109,7 +109,11 @@ def test_compare_of_a_run_with_itself_finds_no_difference(run: tuple[Path, Resul
     result = invoke("compare", str(directory), str(directory), "--format", "json")
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)
-    assert len(rows) == 6
+    assert {(row["defense"], row["attack"]) for row in rows} == {
+        (defense, attack)
+        for defense in ("standard", "pgd_at:steps=2")
+        for attack in ("clean", "fgsm", "linear_exact", "worst case")
+    }
     assert {row["only first"] for row in rows} == {0}
     assert {row["p (McNemar)"] for row in rows} == {"1"}
 

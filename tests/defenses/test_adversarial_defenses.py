@@ -115,7 +115,7 @@ def trained(defense: object, model: nn.Module, data: Data) -> nn.Module:
         (PGDAT(steps=3), pgd, 0.0),
         (PGDAT(steps=3, clean_share=0.25), pgd, 0.25),
     ],
-    ids=repr,
+    ids=["fgsm_at", "fgsm_at-half", "rfgsm_at", "pgd_at", "pgd_at-quarter"],
 )
 def test_it_is_the_training_written_out(
     defense: object, inner: Inner, share: float, model: nn.Module, data: Data

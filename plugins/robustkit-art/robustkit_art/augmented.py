@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from art.defences import preprocessor, trainer  # noqa: TID253 - imported only when a defense is used
-from art.defences.trainer import dp_instahide_trainer  # noqa: TID253
 
 from robustkit.params import check, param
 from robustkit_art.fitting import arrays, learner, seeded
+from robustkit_art.library import dp_instahide_trainer, preprocessor, trainer
 from robustkit_art.local import quiet
 
 if TYPE_CHECKING:

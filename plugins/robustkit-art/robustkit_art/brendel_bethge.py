@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numba  # noqa: F401 - without it ART leaves the attack out of its package
 import tqdm.auto
-from art.attacks.evasion import brendel_bethge as module  # noqa: TID253
 
 from robustkit.params import check, param
 from robustkit_art.bridge import ORDER, evasion, minimal
+from robustkit_art.library import unchanged
 from robustkit_art.local import numpy_for
+
+with unchanged():
+    import numba  # noqa: F401 - without it ART leaves the attack out of its package
+    from art.attacks.evasion import brendel_bethge as module
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

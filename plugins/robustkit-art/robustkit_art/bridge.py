@@ -16,12 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-with warnings.catch_warnings():  # what ART's optional parts say on import is no concern of a user of this one
-    warnings.simplefilter("ignore")
-    from art.attacks import evasion
-    from art.estimators.classification import PyTorchClassifier
-
 from robustkit.norms import project
+from robustkit_art.library import PyTorchClassifier, evasion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import kornia  # noqa: F401 - ART imports it only when the attack is built
 import torch
 
 from robustkit.params import ParamError, UsageError, check, param
 from robustkit_art.bridge import evasion, minimal
+from robustkit_art.library import unchanged
+
+with unchanged():  # ART imports it only when the attack is used
+    import kornia  # noqa: F401
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from art.attacks.evasion import boundary as boundary_module  # noqa: TID253
-from art.attacks.evasion import geometric_decision_based_attack as geoda_module  # noqa: TID253
-from art.attacks.evasion import hop_skip_jump as hop_skip_jump_module  # noqa: TID253
 
 from robustkit.params import UsageError, check, param
 from robustkit_art.bridge import ORDER, evasion, minimal
+from robustkit_art.library import boundary as boundary_module
+from robustkit_art.library import geometric_decision_based_attack as geoda_module
+from robustkit_art.library import hop_skip_jump as hop_skip_jump_module
 from robustkit_art.local import numpy_for
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from art.defences.detector import poison as art  # noqa: TID253 - imported only when a detector is used
-from art.defences.detector.poison import activation_defence, clustering_analyzer  # noqa: TID253
 from torch import nn
 
 from robustkit.contracts import Verdict
 from robustkit.params import UsageError, check, param, suggest
 from robustkit_art.bridge import PyTorchClassifier, classifier, one_hot
+from robustkit_art.library import activation_defence, clustering_analyzer
+from robustkit_art.library import poison as art
 from robustkit_art.local import NumPy, numpy_for
 from robustkit_art.roni import impact
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import cv2  # noqa: F401 - ART imports it only when the attack runs
-import kornia  # noqa: F401
 import torch
 
 from robustkit.params import check, param
 from robustkit_art.bridge import adversarial, classifier, evasion, generate, one_hot, runner_up
+from robustkit_art.library import unchanged
+
+with unchanged():  # ART imports them only when the attack is used
+    import cv2  # noqa: F401
+    import kornia  # noqa: F401
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import torchvision  # noqa: F401 - ART imports it only when the attack is built
-
 from robustkit.params import ParamError, check, param
 from robustkit_art.bridge import evasion, minimal
+from robustkit_art.library import unchanged
+
+with unchanged():  # ART imports it only when the attack is used
+    import torchvision  # noqa: F401
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from art.attacks import poisoning  # noqa: TID253 - imported only when a poison is used
-from art.attacks.poisoning.perturbations import image_perturbations  # noqa: TID253
 
 from robustkit.data.splits import ArraySplit
 from robustkit.params import UsageError, check, param
+from robustkit_art.library import image_perturbations, poisoning
 
 if TYPE_CHECKING:
     from torch import Tensor

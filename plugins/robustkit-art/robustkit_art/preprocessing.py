@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from art.defences import preprocessor as art  # noqa: TID253 - imported only when a defense is used
 from torch import nn
 
 from robustkit.params import UsageError, check, param
+from robustkit_art.library import preprocessor as art
 
 if TYPE_CHECKING:
     from torch import Tensor

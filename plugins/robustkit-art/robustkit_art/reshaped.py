@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from art.attacks.evasion.laser_attack import laser_attack as laser_module  # noqa: TID253
 
 from robustkit.params import ParamError, UsageError, check, param
 from robustkit_art.bridge import ORDER, adversarial, classifier, evasion, one_hot, runner_up
+from robustkit_art.library import laser_attack as laser_module
 from robustkit_art.local import numpy_for
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from art.defences.detector import poison as art  # noqa: TID253
 from torch import nn
 
 from robustkit_art.bridge import PyTorchClassifier, one_hot
+from robustkit_art.library import poison as art
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from art.estimators.certification.randomized_smoothing import RandomizedSmoothingMixin  # noqa: TID253
 from scipy.stats import beta
 
 from robustkit.contracts import Certificate
 from robustkit.params import check, param
+from robustkit_art.library import RandomizedSmoothingMixin
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,17 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from art.defences import trainer as art  # noqa: TID253 - imported only when a defense is used
-from art.defences.trainer import (  # noqa: TID253
+from robustkit.params import UsageError, check, param
+from robustkit_art.bridge import ORDER, PyTorchClassifier, evasion
+from robustkit_art.fitting import arrays, learner, seeded
+from robustkit_art.library import (
     adversarial_trainer,
     adversarial_trainer_awp_pytorch,
     adversarial_trainer_fbf_pytorch,
     adversarial_trainer_trades_pytorch,
 )
-
-from robustkit.params import UsageError, check, param
-from robustkit_art.bridge import ORDER, PyTorchClassifier, evasion
-from robustkit_art.fitting import arrays, learner, seeded
+from robustkit_art.library import trainer as art
 from robustkit_art.local import quiet
 
 if TYPE_CHECKING:

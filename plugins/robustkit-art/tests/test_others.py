@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+from io import BytesIO
+
 import numpy as np
 import pytest
 import robustkit_art
 import torch
 from art.defences import postprocessor  # noqa: TID253
 from art.defences.detector.poison import ProvenanceDefense  # noqa: TID253
+from PIL import Image
 from robustkit_art.detectors import ActivationDefence, SpectralSignatures
 from robustkit_art.poisons import Backdoor
 from robustkit_art.preprocessing import Preprocessed
@@ -53,10 +58,6 @@ class _Seen(torch.nn.Module):
 
 
 def test_jpeg_is_pillows(subject) -> None:
-    from io import BytesIO
-
-    from PIL import Image
-
     seen = []
     defend("jpeg:quality=20", torch.nn.Sequential(_Seen(seen), subject.model))(subject.x[:1])
     grey = (subject.x[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
@@ -151,8 +152,6 @@ def test_detectors_find_a_backdoor() -> None:
         torch.nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
     model.eval()
-    from dataclasses import replace
-
     dirty = replace(data, train=ArraySplit(x, y))
     np.random.seed(0)  # noqa: NPY002
     spectral = SpectralSignatures(expected_pp_poison=0.2)(model, dirty)
@@ -167,8 +166,6 @@ def test_detectors_find_a_backdoor() -> None:
 
 
 def test_roni_rejects_a_harmful_sample_and_leaves_the_network_alone() -> None:
-    from dataclasses import replace
-
     data = small.data()
     model = small.trained()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -209,13 +206,13 @@ def test_backdoor_marks_the_share_and_the_trigger_is_what_it_marks() -> None:
         Backdoor(distance=7).trigger(torch.zeros(1, 3, 8, 8))
 
 
-@pytest.mark.parametrize("name", ["madry_pgd", "fbf", "trades:steps=2", "awp:steps=2", "adversarial_training:steps=2"])
+@pytest.mark.parametrize(
+    "name", ["madry_pgd", "fbf", "trades:steps=3", "awp:steps=3", "adversarial_training:steps=3:ratio=1"]
+)
 def test_adversarial_training_withstands_more_than_plain_training(name) -> None:
     """Robust accuracy under ART's PGD at the threat model, against the kit's plainly trained network."""
-    from dataclasses import replace
-
-    threat = Threat("linf", 0.2)
-    training = replace(small.training(), threat=threat)
+    threat = Threat("linf", 0.15)
+    training = replace(small.training(), threat=threat, recipe=replace(small.recipe(), epochs=8))
     data = small.data()
     x, y = small.whole(data.test)
     attack = HOST.build("attack", "art.pgd:steps=10").value
@@ -228,20 +225,16 @@ def test_adversarial_training_withstands_more_than_plain_training(name) -> None:
     plain = robust(small.trained())
     hardened = defend(name, small.untrained(), data, training)
     assert small.accuracy(hardened, data.test) > 0.8
-    assert robust(hardened) > plain + 0.1
+    assert robust(hardened) > plain + 0.25
 
 
 def test_trainers_refuse_norms_they_dont_know() -> None:
-    from dataclasses import replace
-
     for name, threat in (("madry_pgd", Threat("l2", 1.0)), ("trades", Threat("l1", 4.0))):
         with pytest.raises(UsageError, match="linf"):
             defend(name, small.untrained(), training=replace(small.training(), threat=threat))
 
 
 def test_a_wrapped_network_can_be_copied() -> None:
-    import copy
-
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10)).eval()
     for name in ("jpeg", "spatial_smoothing", "rounded"):
         defended = defend(name, network)
