@@ -61,8 +61,39 @@ def test_wheel_and_sdist_run_in_a_fresh_environment(built: Path, tmp_path: Path)
         again = [*install, "--force-reinstall", "--no-deps", str(sdist)]
         subprocess.run(again, check=True, capture_output=True, text=True)
         assert _runs(python, tmp_path)
+        subprocess.run([*install, str(_template(tmp_path))], check=True, capture_output=True, text=True)
+        _third_party_works(python, tmp_path)
     finally:
         shutil.rmtree(environment)  # several GB
+
+
+def _template(folder: Path) -> Path:
+    """The wheel of the plugin that third parties copy."""
+    source = folder / "template"
+    shutil.copytree(ROOT / "plugins" / "template", source, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder), str(source)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    (wheel,) = folder.glob("robustkit_template-*.whl")
+    return wheel
+
+
+def _third_party_works(python: Path, folder: Path) -> None:
+    """The template's attack stands in the list, in a bench's table and in the shell's completion."""
+    script = str(python.parent / "robustkit")
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    clean |= {"ROBUSTKIT_CACHE": str(folder / "cache")}
+
+    def said(*words: str, **extra: str) -> str:
+        done = subprocess.run(
+            [script, *words], check=True, capture_output=True, text=True, cwd=folder, env=clean | extra
+        )
+        return done.stdout
+
+    assert "template.onestep" in said("list", "attacks")
+    small = ["--model", "linear", "--epochs", "1", "--limit", "50"]
+    assert "template.onestep" in said("bench", "--attacks", "template.onestep", "--defense", "template.blur", *small)
+    asked = {"COMP_WORDS": "robustkit bench --attacks templ", "COMP_CWORD": "3", "_ROBUSTKIT_COMPLETE": "complete_bash"}
+    assert "template.onestep" in said(**asked).split()
 
 
 def _runs(python: Path, folder: Path) -> bool:

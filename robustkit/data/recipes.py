@@ -5,7 +5,7 @@ from __future__ import annotations
 from robustkit.contracts import Recipe
 
 DIGITS = Recipe(
-    epochs=8,
+    epochs=12,
     batch_size=100,
     optimizer="adam",
     lr=1e-2,

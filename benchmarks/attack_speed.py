@@ -1,0 +1,444 @@
+"""Is an attack faster through RobustKit than called by hand? Is the native one?
+
+    python benchmarks/attack_speed.py --data-dir FOLDER --cifar FILE.npz [--only cnn|resnet18] [--rounds 5]
+
+FOLDER holds Fashion-MNIST as the data set `fashion_mnist` wants it; FILE holds arrays x (N, 3, 32, 32) uint8 and y
+(N,), of which the first 2,500 are used. For each attack: the library called directly as its documentation shows
+(`direct.py`), the same through RobustKit, and the native one where there is one, in turn in one process, all in float32
+at equal settings. Robust accuracies are judged alike: right on the clean input, and not misclassified inside of
+the ball. The floor is a bare loop of as many forward passes and input gradients as the native attack needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import direct
+import numpy as np
+import pandas as pd
+import torch
+from machine import spread, stated
+from torch import Tensor, nn
+
+import robustkit
+from robustkit.contracts import Norm, Threat
+from robustkit.data.load import load_data
+from robustkit.engine.evaluate import Arena, BlockResult
+from robustkit.host import default_host
+from robustkit.norms import distance
+from robustkit.precision import search_model
+from robustkit.report.files import markdown
+
+RESULT = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attack at one setting: the native text, and text and direct call by library."""
+
+    title: str
+    norm: Norm
+    native: str | None
+    wrapped: dict[str, tuple[str, direct.Call]]
+    dear: bool = False  # on fewer samples
+
+
+def gradient_cases(eps: float, eps2: float) -> list[Case]:
+    """Attacks with a budget: FGSM, BIM, MI-FGSM, PGD."""
+    s, s2 = eps / 8, 2.5 * eps2 / 20
+    return [
+        Case(
+            "FGSM",
+            "linf",
+            "fgsm",
+            {
+                "torchattacks": ("torchattacks.fgsm", direct.torchattacks("FGSM")),
+                "foolbox": ("foolbox.fgsm", direct.foolbox("LinfFastGradientAttack")),
+                "art": ("art.fgsm", direct.art("FastGradientMethod")),
+            },
+        ),
+        Case(
+            "BIM-10",
+            "linf",
+            f"bim:steps=10:step_size={s}",
+            {
+                "torchattacks": (
+                    f"torchattacks.bim:steps=10:step_size={s}",
+                    direct.torchattacks("BIM", alpha=s, steps=10),
+                ),
+                "foolbox": (
+                    f"foolbox.bim:steps=10:step_size={s}",
+                    direct.foolbox("LinfBasicIterativeAttack", abs_stepsize=s, steps=10),
+                ),
+                "art": (
+                    f"art.bim:steps=10:step_size={s}",
+                    direct.art("BasicIterativeMethod", eps_step=s, max_iter=10, verbose=False),
+                ),
+            },
+        ),
+        Case(
+            "MI-FGSM-10",
+            "linf",
+            f"mifgsm:steps=10:step_size={s}",
+            {
+                "torchattacks": (
+                    f"torchattacks.mifgsm:steps=10:step_size={s}",
+                    direct.torchattacks("MIFGSM", alpha=s, steps=10, decay=1.0),
+                ),
+                "foolbox": (
+                    f"foolbox.mifgsm:steps=10:step_size={s}",
+                    direct.foolbox("LinfMomentumIterativeFastGradientMethod", abs_stepsize=s, steps=10, momentum=1.0),
+                ),
+                "art": (
+                    f"art.mifgsm:steps=10:step_size={s}",
+                    direct.art("MomentumIterativeMethod", eps_step=s, max_iter=10, decay=1.0, verbose=False),
+                ),
+            },
+        ),
+        Case(
+            "PGD-20",
+            "linf",
+            f"pgd:steps=20:step_size={s}",
+            {
+                "torchattacks": (
+                    f"torchattacks.pgd:steps=20:step_size={s}",
+                    direct.torchattacks("PGD", alpha=s, steps=20),
+                ),
+                "foolbox": (
+                    f"foolbox.pgd:steps=20:step_size={s}",
+                    direct.foolbox("LinfPGD", abs_stepsize=s, steps=20),
+                ),
+                "art": (
+                    f"art.pgd:steps=20:step_size={s}:restarts=1",
+                    direct.art("ProjectedGradientDescent", eps_step=s, max_iter=20, num_random_init=1, verbose=False),
+                ),
+            },
+        ),
+        Case(
+            "PGD-20",
+            "l2",
+            f"pgd:steps=20:step_size={s2}",
+            {
+                "torchattacks": (
+                    f"torchattacks.pgdl2:steps=20:step_size={s2}",
+                    direct.torchattacks("PGDL2", alpha=s2, steps=20),
+                ),
+                "foolbox": (
+                    f"foolbox.pgd:steps=20:step_size={s2}",
+                    direct.foolbox("L2PGD", abs_stepsize=s2, steps=20),
+                ),
+                "art": (
+                    f"art.pgd:steps=20:step_size={s2}:restarts=1",
+                    direct.art(
+                        "ProjectedGradientDescent", norm=2, eps_step=s2, max_iter=20, num_random_init=1, verbose=False
+                    ),
+                ),
+            },
+        ),
+    ]
+
+
+def other_cases() -> list[Case]:
+    """Ensembles, black boxes and minimal distances; no native one yet."""
+    return [
+        Case(
+            "APGD-50",
+            "linf",
+            None,
+            {
+                "torchattacks": (
+                    "torchattacks.apgd:steps=50",
+                    direct.torchattacks("APGD", norm="Linf", steps=50),
+                ),
+                "art": (
+                    "art.apgd:steps=50:restarts=1",
+                    direct.art("AutoProjectedGradientDescent", max_iter=50, nb_random_init=1, verbose=False),
+                ),
+            },
+            dear=True,
+        ),
+        Case(
+            "Square-300",
+            "linf",
+            None,
+            {
+                "torchattacks": (
+                    "torchattacks.square:queries=300",
+                    direct.torchattacks("Square", norm="Linf", n_queries=300),
+                ),
+                "art": ("art.square:queries=300", direct.art("SquareAttack", max_iter=300, verbose=False)),
+            },
+            dear=True,
+        ),
+        Case(
+            "FAB-10",
+            "linf",
+            None,
+            {
+                "torchattacks": (
+                    "torchattacks.fab:steps=10",
+                    direct.torchattacks("FAB", norm="Linf", steps=10, n_classes=10),
+                )
+            },
+            dear=True,
+        ),
+        Case(
+            "AutoAttack standard",
+            "linf",
+            None,
+            {"pyautoattack": ("pyautoattack.autoattack", direct.pyautoattack("Linf"))},
+            dear=True,
+        ),
+        Case(
+            "DeepFool-50",
+            "l2",
+            None,
+            {
+                "foolbox": (
+                    "foolbox.deepfool:steps=50",
+                    direct.foolbox("L2DeepFoolAttack", budget=False, steps=50),
+                ),
+                "torchattacks": (
+                    "torchattacks.deepfool:steps=50",
+                    direct.torchattacks("DeepFool", budget=False, steps=50),
+                ),
+                "art": (
+                    "art.deepfool:steps=50",
+                    direct.art("DeepFool", eps="", wants_labels=False, max_iter=50, verbose=False),
+                ),
+            },
+            dear=True,
+        ),
+        Case(
+            "C&W, 50 steps",
+            "l2",
+            None,
+            {
+                "torchattacks": ("torchattacks.cw:steps=50", direct.torchattacks("CW", budget=False, steps=50)),
+                "foolbox": (
+                    "foolbox.cw:steps=50:binary_search_steps=3",
+                    direct.foolbox("L2CarliniWagnerAttack", budget=False, steps=50, binary_search_steps=3),
+                ),
+                "art": (
+                    "art.cw:steps=10:binary_search_steps=3",
+                    direct.art("CarliniL2Method", eps="", max_iter=10, binary_search_steps=3, verbose=False),
+                ),
+            },
+            dear=True,
+        ),
+        Case(
+            "DDN-50",
+            "l2",
+            None,
+            {"foolbox": ("foolbox.ddn:steps=50", direct.foolbox("DDNAttack", budget=False, steps=50))},
+            dear=True,
+        ),
+    ]
+
+
+@dataclass
+class Timed:
+    """Seconds of the rounds, and robust accuracies."""
+
+    seconds: list[float] = field(default_factory=list)
+    robust: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def accuracy(self) -> float:
+        return statistics.mean(self.robust)
+
+
+def robust_share(model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, threat: Threat) -> float:
+    """Share that is right on the clean input and not misclassified inside of the ball."""
+    with torch.no_grad():
+        right = model(x).argmax(dim=1) == y
+        wrong = model(x_adv).argmax(dim=1) != y
+    inside = distance(x_adv, x, threat.norm) <= threat.allowance
+    return float((right & ~(wrong & inside)).float().mean())
+
+
+def by_hand(call: direct.Call, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, into: Timed) -> None:
+    began = time.perf_counter()
+    x_adv = call(model, x, y, threat.eps).detach()
+    into.seconds.append(time.perf_counter() - began)
+    model.zero_grad(set_to_none=True)
+    model.eval()
+    into.robust.append(robust_share(model, x, y, x_adv.float(), threat))
+
+
+def through(text: str, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int, into: Timed) -> BlockResult:
+    """As a bench does it: verification and records of the passes included."""
+    attack = default_host().build("attack", text)
+    arena = Arena(model, "fp32", None, x)
+    began = time.perf_counter()
+    result = arena.attack(attack, x, y, threat, seed=seed)
+    into.seconds.append(time.perf_counter() - began)
+    into.robust.append(robust_share(model, x, y, result.x_adv, threat))
+    return result
+
+
+def floor(model: nn.Module, x: Tensor, y: Tensor, forwards: int, backwards: int) -> float:
+    """Seconds of bare passes on batches of len(x): `backwards` input gradients, the other forwards alone."""
+    network = search_model(model, "fp32", x[:2])
+    began = time.perf_counter()
+    for count in batches(backwards, len(x)):
+        point = x[:count].clone().requires_grad_()
+        torch.autograd.grad(nn.functional.cross_entropy(network(point), y[:count], reduction="sum"), point)
+    with torch.no_grad():
+        for count in batches(forwards - backwards, len(x)):
+            network(x[:count])
+    return time.perf_counter() - began
+
+
+def batches(total: int, size: int) -> list[int]:
+    whole, rest = divmod(max(total, 0), size)
+    return [size] * whole + [rest] * (rest > 0)
+
+
+def verification(model: nn.Module, x: Tensor) -> float:
+    """Seconds of the host's own two float32 passes: clean, and what came back."""
+    began = time.perf_counter()
+    with torch.no_grad():
+        model(x)
+        model(x)
+    return time.perf_counter() - began
+
+
+def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, rounds: int) -> list[dict[str, str]]:
+    """One row a library, one for the native attack."""
+    hands = {name: Timed() for name in case.wrapped}
+    wraps = {name: Timed() for name in case.wrapped}
+    native, floors, checks = Timed(), [], []
+    for turn in range(rounds + 1):
+        if turn == 1:  # the first one warmed up
+            for timed in (*hands.values(), *wraps.values(), native):
+                timed.seconds.clear()
+                timed.robust.clear()
+            floors.clear()
+            checks.clear()
+        for name, (text, call) in case.wrapped.items():
+            torch.manual_seed(turn)
+            np.random.seed(turn)  # noqa: NPY002 - what ART draws from
+            by_hand(call, model, x, y, threat, hands[name])
+            through(text, model, x, y, threat, turn, wraps[name])
+        if case.native:
+            result = through(case.native, model, x, y, threat, turn, native)
+            floors.append(floor(model, x, y, result.forwards, result.backwards))
+            checks.append(verification(model, x))
+    rows = [
+        {
+            "attack": case.title,
+            "norm": case.norm,
+            "library": name,
+            "direct s": spread(hands[name].seconds),
+            "direct robust": f"{100 * hands[name].accuracy:.1f}",
+            "RobustKit s": spread(wraps[name].seconds),
+            "RobustKit robust": f"{100 * wraps[name].accuracy:.1f}",
+            "RobustKit / direct": f"{wraps[name].median / hands[name].median:.2f}",
+        }
+        for name in case.wrapped
+    ]
+    if case.native:
+        fastest = min(hands, key=lambda name: hands[name].median)
+        bare = statistics.median(floors)
+        total = bare + statistics.median(checks)
+        rows.append(
+            {
+                "attack": case.title,
+                "norm": case.norm,
+                "library": "native",
+                "direct s": f"{hands[fastest].median:.3f} ({fastest}, the fastest)",
+                "direct robust": f"{100 * hands[fastest].accuracy:.1f}",
+                "RobustKit s": spread(native.seconds),
+                "RobustKit robust": f"{100 * native.accuracy:.1f}",
+                "RobustKit / direct": f"{native.median / hands[fastest].median:.2f}",
+                "over the floor": f"{native.median / total:.2f}",
+            }
+        )
+    return rows
+
+
+Subjects = Callable[[argparse.Namespace], tuple[dict[str, nn.Module], Tensor, Tensor, float, float]]
+
+
+def cnn(given: argparse.Namespace) -> tuple[dict[str, nn.Module], Tensor, Tensor, float, float]:
+    """Two networks on Fashion-MNIST, trained for three epochs; images, labels, eps in linf and l2."""
+    settings = {"dataset": "fashion_mnist", "model": "cnn", "precision": "fp32", "data_dir": given.data_dir}
+    models = {
+        defense: robustkit.train(defense, recipe={"epochs": 3}, norm="linf", eps=0.1, **settings)
+        for defense in ("standard", "pgd_at")
+    }
+    data = load_data("fashion_mnist", host=default_host(), data_dir=given.data_dir)
+    return models, *data.test.batch(torch.arange(given.samples or 200)), 0.1, 1.0
+
+
+def resnet18(given: argparse.Namespace) -> tuple[dict[str, nn.Module], Tensor, Tensor, float, float]:
+    """Two ResNet-18 on a few CIFAR-10 images, trained for four epochs: not good ones, but of the real size."""
+    with np.load(given.cifar) as arrays:
+        x, y = arrays["x"][:2500], arrays["y"][:2500].astype(np.int64)
+    path = Path(tempfile.gettempdir()) / "robustkit_attack_speed.npz"
+    np.savez(path, x_train=x[:2000], y_train=y[:2000], x_test=x[2000:], y_test=y[2000:])
+    settings = {"dataset": f"npz:{path}", "model": "resnet18", "precision": "fp32"}
+    recipe = {"epochs": 4, "batch_size": 50, "lr": 0.05, "augment": "none", "ramp": 0.0}
+    models = {
+        defense: robustkit.train(defense, recipe=recipe, norm="linf", eps=8 / 255, **settings)
+        for defense in ("standard", "rfgsm_at")
+    }
+    data = load_data(f"npz:{path}", host=default_host())
+    return models, *data.test.batch(torch.arange(given.samples or 32)), 8 / 255, 0.5
+
+
+SUBJECTS: dict[str, Subjects] = {"cnn": cnn, "resnet18": resnet18}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--cifar", type=Path)
+    parser.add_argument("--only", choices=sorted(SUBJECTS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--samples", type=int, help="images; by default 200 for cnn and 32 for resnet18")
+    parser.add_argument("--dear", type=int, help="images for dear attacks; by default 50 and 4")
+    parser.add_argument("-o", "--output", type=Path, default=RESULT)
+    given = parser.parse_args()
+    for name in [given.only] if given.only else SUBJECTS:
+        models, x, y, eps, eps2 = SUBJECTS[name](given)
+        dear = given.dear or {"cnn": 50, "resnet18": 4}[name]
+        out = [
+            f"# Attacks by hand and through RobustKit: {name}\n",
+            "Seconds: median [min, max] of the rounds. Repeat with `python benchmarks/attack_speed.py "
+            f"--only {name}`; its head says what the columns are.\n",
+            stated() + f" {given.rounds} rounds after one to warm up; {len(x)} images ({dear} for dear attacks); "
+            f"linf {eps:.4g}, l2 {eps2:g}; float32.\n",
+        ]
+        for defense, model in models.items():
+            model.eval()
+            with torch.no_grad():
+                clean = float((model(x).argmax(dim=1) == y).float().mean())
+            out.append(f"## `{defense}`, clean {100 * clean:.1f} %\n")
+            rows: list[dict[str, str]] = []
+            for case in (*gradient_cases(eps, eps2), *other_cases()):
+                count = dear if case.dear else len(x)
+                threat = Threat(case.norm, eps2 if case.norm == "l2" else eps)
+                rows += measure(case, model, x[:count], y[:count], threat, given.rounds)
+                sys.stderr.write(f"{name} {defense} {case.title} {case.norm}\n")
+            out.append(markdown(pd.DataFrame(rows).fillna("–")))
+        given.output.mkdir(parents=True, exist_ok=True)
+        (given.output / f"attack_speed_{name}.md").write_text("\n".join(out), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
