@@ -1,6 +1,6 @@
 """What free adversarial training costs and reaches, beside standard and PGD training.
 
-    python benchmarks/training_cost.py [--repeats 5] [--epochs 48] [-o benchmarks/results/training_cost.md]
+    python benchmarks/training_cost.py [--repeats 5] [--epochs 64] [-o benchmarks/results/training_cost.md]
 
 Cost: seconds a weight update of `free_at` (m = 4) over those of `standard`, trained in turn in one process, each with
 the same number of updates on the same data; the same for `pgd_at`. Robustness: `free_at` and `pgd_at` on
@@ -46,7 +46,7 @@ def seconds_of(defense: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=48, help="of free_at, before they are divided by m")
+    parser.add_argument("--epochs", type=int, default=64, help="of free_at, before they are divided by m")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     given = parser.parse_args()
     seconds: dict[str, list[float]] = {name: [] for name in METHODS}
@@ -67,7 +67,7 @@ def main() -> None:
     from robustkit.report.files import markdown
     from robustkit.report.format import readable
 
-    for defense, recipe in (("pgd_at", {}), ("free_at", {"epochs": given.epochs})):
+    for defense, recipe in (("pgd_at", {}), ("free_at", {"epochs": given.epochs, "lr": 0.005})):
         result = robustkit.bench([defense], ["pgd"], baseline=False, recipe=recipe)
         out.append(f"`{defense}` {recipe or 'with the usual recipe'}:\n")
         out.append(markdown(readable(result.table, result.records)))
