@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robustkit.contracts import Norm
-from robustkit.hookspecs import AttackEntry, DatasetEntry, DefenseEntry, ModelEntry, hookimpl
+from robustkit.hookspecs import AttackEntry, CertifierEntry, DatasetEntry, DefenseEntry, ModelEntry, hookimpl
 
 _LP: frozenset[Norm] = frozenset({"linf", "l2", "l1"})
 
@@ -107,6 +107,17 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         target="robustkit.defenses.noise:NoiseTraining",
         summary="Training on Gaussian noise, for randomized smoothing.",
         paper="https://arxiv.org/abs/1902.02918",
+    )
+
+
+@hookimpl
+def robustkit_certifiers() -> Iterator[CertifierEntry]:
+    yield CertifierEntry(
+        name="smoothing",
+        target="robustkit.certifiers.smoothing:Smoothing",
+        summary="Randomized smoothing, by default with as few samples as each input needs.",
+        paper="https://arxiv.org/abs/1902.02918",
+        norms=_LP,
     )
 
 
