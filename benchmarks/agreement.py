@@ -125,6 +125,12 @@ GROUPS = (
 )
 
 
+class LastWord(Arena):
+    """Scores what each attack returns itself: nothing that fell on the way is kept in its place."""
+
+    _steady = False
+
+
 def measure(group: Group, arena: Arena, x: torch.Tensor, y: torch.Tensor) -> list[dict[str, str]]:
     """One row a library."""
     host = default_host()
@@ -182,7 +188,8 @@ def main() -> None:
     out = [
         "# Do libraries agree?\n",
         "The same attack from every library, on the same model, images, eps, steps and step size, through RobustKit: "
-        "the verdict is the host's. `agrees`: samples with the same verdict as the first row. `fooled`: misclassified "
+        "the verdict is the host's, on what each attack returned in the end (a bench counts what fell on the way too). "
+        "`agrees`: samples with the same verdict as the first row. `fooled`: misclassified "
         "at any distance; its median distance is in the norm of the heading. Repeat with "
         "`python benchmarks/agreement.py`.\n",
         stated() + "\n",
@@ -191,7 +198,7 @@ def main() -> None:
         model = robustkit.train(defense, model="cnn", precision="fp32")
         clean = float((model(x).argmax(dim=1) == y).float().mean())
         out.append(f"## `{defense}` (cnn, mnist_10k, clean {100 * clean:.1f} %)\n")
-        arena = Arena(model, "fp32", None, x)
+        arena = LastWord(model, "fp32", None, x)
         for group in GROUPS:
             count = min(group.samples or given.samples, given.samples)
             rows = measure(group, arena, x[:count], y[:count])
