@@ -101,6 +101,8 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         target="robustkit.defenses.free_at:FreeAT",
         summary="Free adversarial training: weights and perturbation share one backward pass.",
         paper="https://arxiv.org/abs/1904.12843",
+        notes="Costs at most 1.15 times what standard training costs for the same epochs, and needs more of them: on "
+        "mnist_10k --recipe epochs=64:lr=0.005 reaches pgd_at's robust accuracy in about its time.",
     )
     yield DefenseEntry(
         name="noise",
