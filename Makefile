@@ -7,7 +7,7 @@ PLUGINS := $(filter-out plugins/template,$(patsubst %/pyproject.toml,%,$(wildcar
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 # What a few attacks of the wrapped libraries need besides; their tests are to run.
 EXTRAS  := plugins/robustkit-art[all] plugins/robustkit-foolbox[brendel-bethge]
-PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) constraints.txt
+PROJECTS := Makefile pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) constraints.txt
 
 .PHONY: bench test test-all lint types layers docs clean
 
