@@ -376,7 +376,7 @@ Subjects = Callable[[argparse.Namespace], tuple[dict[str, nn.Module], Tensor, Te
 
 def cnn(given: argparse.Namespace) -> tuple[dict[str, nn.Module], Tensor, Tensor, float, float]:
     """Two networks on Fashion-MNIST, trained for three epochs; images, labels, eps in linf and l2."""
-    settings = {"dataset": "fashion_mnist", "model": "cnn", "precision": "fp32", "data_dir": given.data_dir}
+    settings = {"dataset": "fashion_mnist", "model": "cnn", "precision": "fp32", "data_dir": str(given.data_dir)}
     models = {
         defense: robustkit.train(defense, recipe={"epochs": 3}, norm="linf", eps=0.1, **settings)
         for defense in ("standard", "pgd_at")
@@ -398,7 +398,7 @@ def resnet18(given: argparse.Namespace) -> tuple[dict[str, nn.Module], Tensor, T
         for defense in ("standard", "rfgsm_at")
     }
     data = load_data(f"npz:{path}", host=default_host())
-    return models, *data.test.batch(torch.arange(given.samples or 32)), 8 / 255, 0.5
+    return models, *data.test.batch(torch.arange(given.samples or 16)), 8 / 255, 0.5
 
 
 SUBJECTS: dict[str, Subjects] = {"cnn": cnn, "resnet18": resnet18}
@@ -409,14 +409,15 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--cifar", type=Path)
     parser.add_argument("--only", choices=sorted(SUBJECTS))
+    parser.add_argument("--cases", help="titles by comma, such as FGSM,PGD-20; by default all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--samples", type=int, help="images; by default 200 for cnn and 32 for resnet18")
-    parser.add_argument("--dear", type=int, help="images for dear attacks; by default 50 and 4")
+    parser.add_argument("--samples", type=int, help="images; by default 200 for cnn and 16 for resnet18")
+    parser.add_argument("--dear", type=int, help="images for dear attacks; by default 12 and 4")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     given = parser.parse_args()
     for name in [given.only] if given.only else SUBJECTS:
         models, x, y, eps, eps2 = SUBJECTS[name](given)
-        dear = given.dear or {"cnn": 50, "resnet18": 4}[name]
+        dear = given.dear or {"cnn": 12, "resnet18": 4}[name]
         out = [
             f"# Attacks by hand and through RobustKit: {name}\n",
             "Seconds: median [min, max] of the rounds. Repeat with `python benchmarks/attack_speed.py "
@@ -431,6 +432,8 @@ def main() -> None:
             out.append(f"## `{defense}`, clean {100 * clean:.1f} %\n")
             rows: list[dict[str, str]] = []
             for case in (*gradient_cases(eps, eps2), *other_cases()):
+                if given.cases and case.title not in given.cases.split(","):
+                    continue
                 count = dear if case.dear else len(x)
                 threat = Threat(case.norm, eps2 if case.norm == "l2" else eps)
                 rows += measure(case, model, x[:count], y[:count], threat, given.rounds)
