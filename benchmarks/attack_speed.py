@@ -417,6 +417,7 @@ def main() -> None:
     given = parser.parse_args()
     for name in [given.only] if given.only else SUBJECTS:
         models, x, y, eps, eps2 = SUBJECTS[name](given)
+        path = given.output / f"attack_speed_{name}.md"
         dear = given.dear or {"cnn": 12, "resnet18": 4}[name]
         out = [
             f"# Attacks by hand and through RobustKit: {name}\n",
@@ -438,9 +439,10 @@ def main() -> None:
                 threat = Threat(case.norm, eps2 if case.norm == "l2" else eps)
                 rows += measure(case, model, x[:count], y[:count], threat, given.rounds)
                 sys.stderr.write(f"{name} {defense} {case.title} {case.norm}\n")
-            out.append(markdown(pd.DataFrame(rows).fillna("–")))
-        given.output.mkdir(parents=True, exist_ok=True)
-        (given.output / f"attack_speed_{name}.md").write_text("\n".join(out), encoding="utf-8")
+                table = markdown(pd.DataFrame(rows).fillna("–"))
+                given.output.mkdir(parents=True, exist_ok=True)  # at once: an interrupt loses one case
+                path.write_text("\n".join([*out, table]), encoding="utf-8")
+            out.append(table)
 
 
 if __name__ == "__main__":
