@@ -91,6 +91,18 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         paper="https://arxiv.org/abs/1705.07204",
     )
     yield DefenseEntry(
+        name="fast_at",
+        target="robustkit.defenses.fast_at:FastAT",
+        summary="Fast adversarial training: FGSM from a random start, a step of 1.25 eps.",
+        paper="https://arxiv.org/abs/2001.03994",
+    )
+    yield DefenseEntry(
+        name="nfgsm",
+        target="robustkit.defenses.nfgsm:NFGSM",
+        summary="Single-step adversarial training from stronger noise, not clipped to the ball.",
+        paper="https://arxiv.org/abs/2202.01181",
+    )
+    yield DefenseEntry(
         name="pgd_at",
         target="robustkit.defenses.pgd_at:PGDAT",
         summary="Adversarial training on projected gradient descent examples.",
