@@ -45,6 +45,7 @@ def plain() -> dict[Norm, float]:
     return {norm: robust(Standard(), norm) for norm in THREATS}
 
 
+@pytest.mark.filterwarnings("ignore:catastrophic overfitting")  # which it withstands more for all that
 @pytest.mark.parametrize("norm", list(THREATS))
 @pytest.mark.parametrize("defense", [FastAT(), NFGSM(), PGDAT()], ids=lambda defense: type(defense).__name__)
 def test_it_withstands_more_than_plain_training(defense: object, norm: Norm, plain: dict[Norm, float]) -> None:
