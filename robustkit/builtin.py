@@ -115,6 +115,18 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         paper="https://arxiv.org/abs/1904.12843",
     )
     yield DefenseEntry(
+        name="trades",
+        target="robustkit.defenses.trades:TRADES",
+        summary="Clean cross-entropy, and a divergence of clean and adversarial predictions.",
+        paper="https://arxiv.org/abs/1901.08573",
+    )
+    yield DefenseEntry(
+        name="mart",
+        target="robustkit.defenses.mart:MART",
+        summary="Adversarial training that weighs what is misclassified.",
+        paper="https://openreview.net/forum?id=rklOg6EFwS",
+    )
+    yield DefenseEntry(
         name="noise",
         target="robustkit.defenses.noise:NoiseTraining",
         summary="Training on Gaussian noise, for randomized smoothing.",

@@ -9,13 +9,16 @@ from torch import nn
 from robustkit.attacks.pgd import PGD
 from robustkit.contracts import Norm, Recipe, Threat, Training
 from robustkit.defenses.fast_at import FastAT
+from robustkit.defenses.mart import MART
 from robustkit.defenses.nfgsm import NFGSM
 from robustkit.defenses.pgd_at import PGDAT
 from robustkit.defenses.standard import Standard
+from robustkit.defenses.trades import TRADES
 from robustkit.testing import small
 
 RECIPE = Recipe(epochs=8, batch_size=50, optimizer="adam", lr=0.01, schedule="onecycle", weight_decay=0.0)
 THREATS: dict[Norm, Threat] = {"linf": Threat("linf", 0.15), "l2": Threat("l2", 1.5), "l1": Threat("l1", 10.0)}
+DEFENSES = (FastAT(), NFGSM(), PGDAT(), TRADES(steps=5), MART(steps=5))
 
 
 def network() -> nn.Module:
@@ -47,6 +50,6 @@ def plain() -> dict[Norm, float]:
 
 @pytest.mark.filterwarnings("ignore:catastrophic overfitting")  # which it withstands more for all that
 @pytest.mark.parametrize("norm", list(THREATS))
-@pytest.mark.parametrize("defense", [FastAT(), NFGSM(), PGDAT()], ids=lambda defense: type(defense).__name__)
+@pytest.mark.parametrize("defense", DEFENSES, ids=lambda defense: type(defense).__name__)
 def test_it_withstands_more_than_plain_training(defense: object, norm: Norm, plain: dict[Norm, float]) -> None:
     assert robust(defense, norm) >= plain[norm] + 0.15
