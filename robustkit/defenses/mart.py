@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robustkit.contracts import Data, Threat, Training
 from robustkit.params import check, param
+from robustkit.training.awp import AWP_HELP
 from robustkit.training.divergence import divergence
 from robustkit.training.loop import train
 from robustkit.training.method import Memory
@@ -31,6 +32,7 @@ class MART:
         beta: weight of the robust term; the paper's is 5, and 6 for wide networks.
         steps: gradient steps of the inner attack.
         step_size: length of a step as a share of eps. None: 2.26 / steps, the paper's 0.007 of 0.031 at 10 steps.
+        awp: relative size of an adversarial weight perturbation (`training/awp.py`), which costs one pass more.
 
     Cost: steps + 2 forward and backward passes a sample and epoch; the gradient of the weights only once.
     """
@@ -38,6 +40,7 @@ class MART:
     beta: float = param(5.0, "weight of the robust term", low=0)
     steps: int = param(10, "gradient steps of the inner attack", low=1)
     step_size: float | None = param(None, "length of a step; none: 2.26 / steps", unit="share of eps", low=0)
+    awp: float = param(0.0, AWP_HELP, low=0)
 
     def __post_init__(self) -> None:
         check(self)
@@ -45,7 +48,7 @@ class MART:
     def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
         step_size = 2.26 / self.steps if self.step_size is None else self.step_size
         inner = Perturbation(start="normal", start_size=0.001, steps=self.steps, step_size=step_size)
-        return train(model, data, training, _Aware(inner, self.beta), repr(self))
+        return train(model, data, training, _Aware(inner, self.beta), repr(self), awp=self.awp)
 
 
 @dataclass(frozen=True)

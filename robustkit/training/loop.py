@@ -13,6 +13,7 @@ from robustkit.contracts import Data, Threat, Training
 from robustkit.params import UsageError
 from robustkit.precision import InPrecision, generator_kept
 from robustkit.training.average import Average
+from robustkit.training.awp import perturbed_weights
 from robustkit.training.batches import Batches
 from robustkit.training.checkpoint import Checkpoint, load
 from robustkit.training.keep import CLEAN, ROBUST, Keeper, State
@@ -30,7 +31,9 @@ VERSION = 2
 """Part of the key of a cached model: raised when a change of this loop changes trained weights."""
 
 
-def train(model: nn.Module, data: Data, training: Training, method: Method, about: str) -> nn.Module:
+def train(
+    model: nn.Module, data: Data, training: Training, method: Method, about: str, *, awp: float = 0.0
+) -> nn.Module:
     """Train `model` in place.
 
     Inputs and perturbations are float32; forward and backward passes run in `training.precision`. Epochs are
@@ -45,6 +48,7 @@ def train(model: nn.Module, data: Data, training: Training, method: Method, abou
         training: threat, recipe, seed, device, precision, directory, progress.
         method: what is trained on.
         about: names the method and its parameters, for the checkpoint.
+        awp: relative size of an adversarial weight perturbation; 0 is none.
 
     Returns:
         `model` on the device, in eval mode.
@@ -60,7 +64,7 @@ def train(model: nn.Module, data: Data, training: Training, method: Method, abou
         stack.enter_context(torch.enable_grad())
         for kind in {"cpu", device.type}:
             stack.enter_context(torch.autocast(kind, enabled=False))  # the caller's
-        run = _Run(model, data, training, method, about)
+        run = _Run(model, data, training, method, about, awp)
         monitor = stack.enter_context(run.monitor())
         while run.epoch < run.epochs and not run.keeper.ended:
             run.one_epoch(monitor)
@@ -70,9 +74,11 @@ def train(model: nn.Module, data: Data, training: Training, method: Method, abou
 class _Run:
     """The state of one training."""
 
-    def __init__(self, model: nn.Module, data: Data, training: Training, method: Method, about: str) -> None:
+    def __init__(
+        self, model: nn.Module, data: Data, training: Training, method: Method, about: str, awp: float
+    ) -> None:
         recipe = training.recipe
-        self.data, self.training, self.method = data, training, method
+        self.data, self.training, self.method, self.awp = data, training, method, awp
         self.device = torch.device(training.device)
         self.batches = Batches(data.train, recipe, self.device, training.seed)
         self.epochs = math.ceil(recipe.epochs / method.replays)
@@ -148,12 +154,13 @@ class _Run:
             group["lr"] = rate(recipe, self.step, self.steps)
         now = Threat(threat.norm, radius(recipe, threat.eps, self.step, self.steps))
         examples = self.method.examples(self.network, x, y, now, self.memory)
-        with Last(self.network) as last:
-            loss = self.method.loss(self.network, examples, x, y)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.method.observe(examples, x, now, self.memory)
-        self.optimizer.step()
+        with perturbed_weights(self.model, lambda: self.method.loss(self.network, examples, x, y), self.awp):
+            with Last(self.network) as last:
+                loss = self.method.loss(self.network, examples, x, y)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.method.observe(examples, x, now, self.memory)
+            self.optimizer.step()
         if self.average is not None:
             self.average.update(self.step)
         tally.add(loss, last.logits[: len(y)], y)
