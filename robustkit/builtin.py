@@ -127,6 +127,13 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         paper="https://openreview.net/forum?id=rklOg6EFwS",
     )
     yield DefenseEntry(
+        name="linear_at",
+        target="robustkit.defenses.linear_at:LinearAT",
+        summary="Adversarial training of linear classifiers, the worst case in closed form.",
+        paper="https://jmlr.org/papers/v10/xu09b.html",
+        notes="For networks that are affine in their input: model=linear.",
+    )
+    yield DefenseEntry(
         name="noise",
         target="robustkit.defenses.noise:NoiseTraining",
         summary="Training on Gaussian noise, for randomized smoothing.",
