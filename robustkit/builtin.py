@@ -91,6 +91,18 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         paper="https://arxiv.org/abs/1705.07204",
     )
     yield DefenseEntry(
+        name="fast_at",
+        target="robustkit.defenses.fast_at:FastAT",
+        summary="Fast adversarial training: FGSM from a random start, a step of 1.25 eps.",
+        paper="https://arxiv.org/abs/2001.03994",
+    )
+    yield DefenseEntry(
+        name="nfgsm",
+        target="robustkit.defenses.nfgsm:NFGSM",
+        summary="Single-step adversarial training from stronger noise, not clipped to the ball.",
+        paper="https://arxiv.org/abs/2202.01181",
+    )
+    yield DefenseEntry(
         name="pgd_at",
         target="robustkit.defenses.pgd_at:PGDAT",
         summary="Adversarial training on projected gradient descent examples.",
@@ -103,6 +115,25 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         paper="https://arxiv.org/abs/1904.12843",
         notes="Costs at most 1.15 times what standard training costs for the same epochs, and needs more of them: on "
         "mnist_10k --recipe epochs=64:lr=0.005 reaches pgd_at's robust accuracy in about its time.",
+    )
+    yield DefenseEntry(
+        name="trades",
+        target="robustkit.defenses.trades:TRADES",
+        summary="Clean cross-entropy, and a divergence of clean and adversarial predictions.",
+        paper="https://arxiv.org/abs/1901.08573",
+    )
+    yield DefenseEntry(
+        name="mart",
+        target="robustkit.defenses.mart:MART",
+        summary="Adversarial training that weighs what is misclassified.",
+        paper="https://openreview.net/forum?id=rklOg6EFwS",
+    )
+    yield DefenseEntry(
+        name="linear_at",
+        target="robustkit.defenses.linear_at:LinearAT",
+        summary="Adversarial training of linear classifiers, the worst case in closed form.",
+        paper="https://jmlr.org/papers/v10/xu09b.html",
+        notes="For networks that are affine in their input: model=linear.",
     )
     yield DefenseEntry(
         name="noise",

@@ -110,6 +110,12 @@ class Recipe:
         ramp: share of training over which eps grows linearly from 0 to its full size.
         ema: decay of an exponential moving average of the weights that replaces them at the end; 0 is off.
         augment: "none", "shift" (up to 2 pixels) or "crop_flip" (pad 4, random crop, horizontal flip).
+        keep: "last" returns the weights of the last epoch, "best" those of the epoch with the highest robust accuracy
+            on validation data (clean accuracy where the method promises no other).
+        patience: epochs without a better one after which training stops; 0 is never.
+        collapse: what is done when the robust accuracy collapses (catastrophic overfitting of single-step
+            training): "report" warns, "stop" warns and ends with the last good weights, "rewind" warns and goes on
+            from them.
     """
 
     epochs: int = 30
@@ -122,6 +128,9 @@ class Recipe:
     ramp: float = 0.0
     ema: float = 0.0
     augment: Literal["none", "shift", "crop_flip"] = "none"
+    keep: Literal["last", "best"] = "last"
+    patience: int = 0
+    collapse: Literal["report", "stop", "rewind"] = "report"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,7 +123,7 @@ def test_free_training_keeps_delta_between_batches_inside_ball_and_box() -> None
     assert float((first + memory["delta"]).max()) <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("start", ["clean", "uniform", "sign"])
+@pytest.mark.parametrize("start", ["clean", "uniform", "sign", "normal"])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_the_inner_attack_stays_in_the_ball_and_leaves_model_and_gradients_alone(start: str, norm: str) -> None:
     threat = Threat(norm, {"linf": 0.1, "l2": 0.5, "l1": 2.0}[norm])  # type: ignore[arg-type]
