@@ -279,14 +279,13 @@ def by_hand(call: direct.Call, model: nn.Module, x: Tensor, y: Tensor, threat: T
     into.robust.append(robust_share(model, x, y, x_adv.float(), threat))
 
 
-def through(text: str, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int, into: Timed) -> BlockResult:
-    """As a bench does it: verification and records of the passes included."""
+def through(text: str, arena: Arena, x: Tensor, y: Tensor, threat: Threat, seed: int, into: Timed) -> BlockResult:
+    """As a bench does it: verification and records of the passes included; the arena serves all its attacks."""
     attack = default_host().build("attack", text)
-    arena = Arena(model, "fp32", None, x)
     began = time.perf_counter()
     result = arena.attack(attack, x, y, threat, seed=seed)
     into.seconds.append(time.perf_counter() - began)
-    into.robust.append(robust_share(model, x, y, result.x_adv, threat))
+    into.robust.append(robust_share(arena.model, x, y, result.x_adv, threat))
     return result
 
 
@@ -322,6 +321,7 @@ def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, 
     hands = {name: Timed() for name in case.wrapped}
     wraps = {name: Timed() for name in case.wrapped}
     native, floors, checks = Timed(), [], []
+    arena = Arena(model, "fp32", None, x)
     for turn in range(rounds + 1):
         if turn == 1:  # the first one warmed up
             for timed in (*hands.values(), *wraps.values(), native):
@@ -333,9 +333,9 @@ def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, 
             torch.manual_seed(turn)
             np.random.seed(turn)  # noqa: NPY002 - what ART draws from
             by_hand(call, model, x, y, threat, hands[name])
-            through(text, model, x, y, threat, turn, wraps[name])
+            through(text, arena, x, y, threat, turn, wraps[name])
         if case.native:
-            result = through(case.native, model, x, y, threat, turn, native)
+            result = through(case.native, arena, x, y, threat, turn, native)
             floors.append(floor(model, x, y, result.forwards, result.backwards))
             checks.append(verification(model, x))
     rows = [
