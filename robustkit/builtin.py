@@ -63,6 +63,14 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         deterministic=True,
     )
     yield AttackEntry(
+        name="apgd",
+        target="robustkit.attacks.apgd:APGD",
+        summary="Auto-PGD: momentum, and steps that shrink where the loss stalls.",
+        paper="https://arxiv.org/abs/2003.01690",
+        norms=_LP,
+        targeted=True,
+    )
+    yield AttackEntry(
         name="linear_exact",
         target="robustkit.attacks.linear_exact:LinearExact",
         summary="The exact worst case of a linear classifier, in closed form: the yardstick.",
