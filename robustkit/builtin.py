@@ -71,6 +71,15 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         targeted=True,
     )
     yield AttackEntry(
+        name="square",
+        target="robustkit.attacks.square:Square",
+        summary="Random search by squares, with scores alone.",
+        paper="https://arxiv.org/abs/1912.00049",
+        norms=frozenset({"linf", "l2"}),
+        knowledge="score",
+        targeted=True,
+    )
+    yield AttackEntry(
         name="linear_exact",
         target="robustkit.attacks.linear_exact:LinearExact",
         summary="The exact worst case of a linear classifier, in closed form: the yardstick.",

@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pgd": {"steps": 4, "restarts": 2},
     "mifgsm": {"steps": 4},
     "apgd": {"steps": 6, "restarts": 2},
+    "square": {"queries": 100},
 }
 HOST = Host(discover=False)
 
@@ -213,6 +214,7 @@ def test_parameters_out_of_range_are_refused(case: Case) -> None:
         "draws": 0,
         "restarts": 0,
         "queries": 0,
+        "area": 1.5,
         "classes": 0,
         "step_size": -0.1,
         "alpha": -0.1,

@@ -25,6 +25,12 @@ EXPECTED = {
 }
 
 
-@testing.parametrize("robustkit", kinds=["attack"], expected_failures=EXPECTED)
+# searches that take thousands of passes; fewer suffice for small networks
+SETTINGS = {
+    "square": {"queries": 200},
+}
+
+
+@testing.parametrize("robustkit", kinds=["attack"], settings=SETTINGS, expected_failures=EXPECTED)
 def test_attack(check: testing.Check) -> None:
     check()
