@@ -139,6 +139,18 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         summary="Training on Gaussian noise, for randomized smoothing.",
         paper="https://arxiv.org/abs/1902.02918",
     )
+    yield DefenseEntry(
+        name="smooth_adv",
+        target="robustkit.defenses.smooth_adv:SmoothAdv",
+        summary="Adversarial training on noise, for randomized smoothing.",
+        paper="https://arxiv.org/abs/1906.04584",
+    )
+    yield DefenseEntry(
+        name="consistency",
+        target="robustkit.defenses.consistency:Consistency",
+        summary="Training on noise that makes predictions agree, for randomized smoothing.",
+        paper="https://arxiv.org/abs/2006.04062",
+    )
 
 
 @hookimpl
