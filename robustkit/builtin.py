@@ -151,6 +151,24 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         summary="Training on noise that makes predictions agree, for randomized smoothing.",
         paper="https://arxiv.org/abs/2006.04062",
     )
+    yield DefenseEntry(
+        name="quantise",
+        target="robustkit.defenses.quantise:Quantise",
+        summary="Fewer grey levels in front of the trained network.",
+        paper="https://arxiv.org/abs/1704.01155",
+        notes="Gradients pass it by BPDA, unless bpda=false.",
+        trains=False,
+        obfuscates=True,
+    )
+    yield DefenseEntry(
+        name="random_resize_pad",
+        target="robustkit.defenses.random_resize_pad:RandomResizePad",
+        summary="Random resizing and padding in front of the trained network.",
+        paper="https://arxiv.org/abs/1711.01991",
+        notes="Gradients are averaged over draws (EOT), unless eot=1.",
+        trains=False,
+        obfuscates=True,
+    )
 
 
 @hookimpl
