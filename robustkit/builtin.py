@@ -115,6 +115,12 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         paper="https://arxiv.org/abs/1904.12843",
     )
     yield DefenseEntry(
+        name="mixed_at",
+        target="robustkit.defenses.mixed_at:MixedAT",
+        summary="Batches mixed from clean, FGSM and PGD examples in given shares.",
+        paper="https://arxiv.org/abs/1611.01236",
+    )
+    yield DefenseEntry(
         name="trades",
         target="robustkit.defenses.trades:TRADES",
         summary="Clean cross-entropy, and a divergence of clean and adversarial predictions.",
