@@ -134,6 +134,12 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         "mnist_10k --recipe epochs=64:lr=0.005 reaches pgd_at's robust accuracy in about its time.",
     )
     yield DefenseEntry(
+        name="mixed_at",
+        target="robustkit.defenses.mixed_at:MixedAT",
+        summary="Batches mixed from clean, FGSM and PGD examples in given shares.",
+        paper="https://arxiv.org/abs/1611.01236",
+    )
+    yield DefenseEntry(
         name="trades",
         target="robustkit.defenses.trades:TRADES",
         summary="Clean cross-entropy, and a divergence of clean and adversarial predictions.",
@@ -157,6 +163,36 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         target="robustkit.defenses.noise:NoiseTraining",
         summary="Training on Gaussian noise, for randomized smoothing.",
         paper="https://arxiv.org/abs/1902.02918",
+    )
+    yield DefenseEntry(
+        name="smooth_adv",
+        target="robustkit.defenses.smooth_adv:SmoothAdv",
+        summary="Adversarial training on noise, for randomized smoothing.",
+        paper="https://arxiv.org/abs/1906.04584",
+    )
+    yield DefenseEntry(
+        name="consistency",
+        target="robustkit.defenses.consistency:Consistency",
+        summary="Training on noise that makes predictions agree, for randomized smoothing.",
+        paper="https://arxiv.org/abs/2006.04062",
+    )
+    yield DefenseEntry(
+        name="quantise",
+        target="robustkit.defenses.quantise:Quantise",
+        summary="Fewer grey levels in front of the trained network.",
+        paper="https://arxiv.org/abs/1704.01155",
+        notes="Gradients pass it by BPDA, unless bpda=false.",
+        trains=False,
+        obfuscates=True,
+    )
+    yield DefenseEntry(
+        name="random_resize_pad",
+        target="robustkit.defenses.random_resize_pad:RandomResizePad",
+        summary="Random resizing and padding in front of the trained network.",
+        paper="https://arxiv.org/abs/1711.01991",
+        notes="Gradients are averaged over draws (EOT), unless eot=1.",
+        trains=False,
+        obfuscates=True,
     )
 
 

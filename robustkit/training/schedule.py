@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+
+import torch
 
 from robustkit.contracts import Recipe
 
@@ -30,3 +33,23 @@ def radius(recipe: Recipe, eps: float, step: int, steps: int) -> float:
     """The radius at update `step`: grows linearly from 0 over the share `recipe.ramp` of the training."""
     reached = (step + 1) / max(steps, 1)
     return eps if reached >= recipe.ramp else eps * reached / recipe.ramp
+
+
+def drawn_shares(recipe: Recipe, generator: torch.Generator) -> Iterator[float]:
+    """For each batch of an epoch, the share of the radius that is used: 1, or drawn as the recipe says."""
+    share = _draw(recipe, generator)
+    while True:
+        yield share
+        if recipe.eps_per == "batch":
+            share = _draw(recipe, generator)
+
+
+def _draw(recipe: Recipe, generator: torch.Generator) -> float:
+    if recipe.eps_draw == "fixed":
+        return 1.0
+    uniform = torch.rand((), generator=generator, dtype=torch.float64)
+    if recipe.eps_draw == "uniform":
+        return float(uniform)
+    # the inverse of the distribution function of |N(0, 1)| cut off at 2, of which 1 is half
+    most = math.erf(2 / math.sqrt(2))
+    return float(torch.special.ndtri((1 + uniform * most) / 2)) / 2

@@ -10,6 +10,7 @@ from robustkit.attacks.pgd import PGD
 from robustkit.contracts import Norm, Recipe, Threat, Training
 from robustkit.defenses.fast_at import FastAT
 from robustkit.defenses.mart import MART
+from robustkit.defenses.mixed_at import MixedAT
 from robustkit.defenses.nfgsm import NFGSM
 from robustkit.defenses.pgd_at import PGDAT
 from robustkit.defenses.standard import Standard
@@ -18,7 +19,7 @@ from robustkit.testing import small
 
 RECIPE = Recipe(epochs=8, batch_size=50, optimizer="adam", lr=0.01, schedule="onecycle", weight_decay=0.0)
 THREATS: dict[Norm, Threat] = {"linf": Threat("linf", 0.15), "l2": Threat("l2", 1.5), "l1": Threat("l1", 10.0)}
-DEFENSES = (FastAT(), NFGSM(), PGDAT(), TRADES(steps=5), MART(steps=5))
+DEFENSES = (FastAT(), NFGSM(), PGDAT(), TRADES(steps=5), MART(steps=5), MixedAT())
 
 
 def network() -> nn.Module:

@@ -1,4 +1,4 @@
-"""The built-in attacks against the kit that plugin authors use."""
+"""The built-in attacks and defenses against the kit that plugin authors use."""
 
 from __future__ import annotations
 
@@ -33,4 +33,16 @@ SETTINGS = {
 
 @testing.parametrize("robustkit", kinds=["attack"], settings=SETTINGS, expected_failures=EXPECTED)
 def test_attack(check: testing.Check) -> None:
+    check()
+
+
+REFUSED = {
+    f"linear_at-{check}": _LINEAR_ALONE
+    for check in ("network", "classifies", "gradient", "same_seed", "data_untouched", "silent")
+}
+FEW = {name: {"steps": 2} for name in ("pgd_at", "mixed_at", "trades", "mart", "smooth_adv")}
+
+
+@testing.parametrize("robustkit", kinds=["defense"], expected_failures=REFUSED, settings=FEW)
+def test_defense(check: testing.Check) -> None:
     check()

@@ -85,6 +85,27 @@ def test_free_training_divides_epochs_by_m_and_counts_the_schedule_by_replay(dat
     assert rates[23] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("per", ["batch", "epoch"])
+def test_radii_are_drawn_for_each_batch_or_epoch_and_never_beyond_eps(per: str, data: Data) -> None:
+    seen: list[float] = []
+
+    class Spy(_Replayed):
+        def observe(self, examples, x, threat, memory):  # type: ignore[no-untyped-def]
+            seen.append(threat.eps)
+            super().observe(examples, x, threat, memory)
+
+    recipe = Recipe(epochs=6, batch_size=16, lr=0.01, eps_draw="uniform", eps_per=per)  # type: ignore[arg-type]
+    train(make_model(), data, make_training(recipe=recipe), Spy(2, 1.0), "free")
+    assert len(seen) == 3 * 4 * 2  # epochs x batches x replays
+    assert 0 <= min(seen) <= max(seen) <= 0.1
+    assert all(first == second for first, second in zip(seen[::2], seen[1::2], strict=True))  # replays share one
+    assert len(set(seen)) == (12 if per == "batch" else 3)
+    again = seen.copy()
+    seen.clear()
+    train(make_model(), data, make_training(recipe=recipe), Spy(2, 1.0), "free")
+    assert seen == again
+
+
 def test_free_training_moves_delta_by_the_gradient_of_before_the_weight_step(tmp_path: Path) -> None:
     data = make_data(16)
     recipe = Recipe(epochs=1, batch_size=16, lr=50.0, schedule="constant", momentum=0.0, weight_decay=0.0)
