@@ -39,6 +39,7 @@ from robustkit.precision import search_model
 from robustkit.report.files import markdown
 
 RESULT = Path(__file__).parent / "results"
+NOTES = Path(__file__).parent / "attack_speed_notes.md"
 
 
 @dataclass(frozen=True)
@@ -443,6 +444,7 @@ def main() -> None:
                 given.output.mkdir(parents=True, exist_ok=True)  # at once: an interrupt loses one case
                 path.write_text("\n".join([*out, table]), encoding="utf-8")
             out.append(table)
+        path.write_text("\n".join([*out, NOTES.read_text(encoding="utf-8")]), encoding="utf-8")
 
 
 if __name__ == "__main__":
