@@ -177,6 +177,12 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         paper="https://arxiv.org/abs/2006.04062",
     )
     yield DefenseEntry(
+        name="macer",
+        target="robustkit.defenses.macer:MACER",
+        summary="Training on noise that enlarges the certified radius, for randomized smoothing.",
+        paper="https://arxiv.org/abs/2001.02378",
+    )
+    yield DefenseEntry(
         name="quantise",
         target="robustkit.defenses.quantise:Quantise",
         summary="Fewer grey levels in front of the trained network.",

@@ -110,7 +110,7 @@ class Recipe:
         ramp: share of training over which eps grows linearly from 0 to its full size.
         eps_draw: "fixed", or radii between 0 and eps drawn from a "uniform" distribution or from the "normal" one of
             standard deviation eps / 2, cut off at 0 and eps (Kurakin et al. 2017, https://arxiv.org/abs/1611.01236).
-        eps_per: what a radius is drawn for: each "batch" or each "epoch".
+        eps_per: what a radius is drawn for: each "image", "batch" or "epoch".
         ema: decay of an exponential moving average of the weights that replaces them at the end; 0 is off.
         augment: "none", "shift" (up to 2 pixels) or "crop_flip" (pad 4, random crop, horizontal flip).
         keep: "last" returns the weights of the last epoch, "best" those of the epoch with the highest robust accuracy
@@ -130,7 +130,7 @@ class Recipe:
     weight_decay: float = 5e-4
     ramp: float = 0.0
     eps_draw: Literal["fixed", "uniform", "normal"] = "fixed"
-    eps_per: Literal["batch", "epoch"] = "batch"
+    eps_per: Literal["image", "batch", "epoch"] = "batch"
     ema: float = 0.0
     augment: Literal["none", "shift", "crop_flip"] = "none"
     keep: Literal["last", "best"] = "last"

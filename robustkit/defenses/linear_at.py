@@ -17,6 +17,7 @@ from robustkit.training.loop import train
 from robustkit.training.method import Memory
 from robustkit.training.modes import in_eval
 from robustkit.training.perturbation import WATCH, Perturbation
+from robustkit.training.radii import share_of
 
 _DUAL: dict[Norm, float] = {"linf": 1.0, "l2": 2.0, "l1": float("inf")}
 _TOLERANCE = 1e-3
@@ -81,7 +82,7 @@ def worst_loss(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, kind: Lit
     """The mean over the batch of the largest loss in each ball, differentiable in the weights; `model` is affine."""
     logits, weight = _affine(model, x)  # (B, K), (K, D)
     lengths = torch.cdist(weight, weight, p=_DUAL[threat.norm], compute_mode="donot_use_mm_for_euclid_dist")  # (K, K)
-    margins = logits - logits.gather(1, y[:, None]) + threat.eps * lengths[y]  # (B, K), 0 at y
+    margins = logits - logits.gather(1, y[:, None]) + threat.eps * share_of(threat, logits) * lengths[y]  # (B, K)
     if kind == "logistic":
         return margins.logsumexp(dim=1).mean()
     wrong = torch.ones_like(margins).scatter(1, y[:, None], 0.0)

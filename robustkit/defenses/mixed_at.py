@@ -14,6 +14,7 @@ from robustkit.training.awp import AWP_HELP
 from robustkit.training.loop import train
 from robustkit.training.method import Memory
 from robustkit.training.perturbation import WATCH, Perturbation
+from robustkit.training.radii import part_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +76,9 @@ class _Mixed:
         first = round(self.clean_share * len(x))
         second = round((self.clean_share + self.fgsm_share) * len(x))
         parts = [x[:first]]
-        if second > first:
-            parts.append(self.fgsm(model, x[first:second], y[first:second], threat))
-        if second < len(x):
-            parts.append(self.pgd(model, x[second:], y[second:], threat))
+        for attack, which in ((self.fgsm, slice(first, second)), (self.pgd, slice(second, len(x)))):
+            if which.stop > which.start:
+                parts.append(attack(model, x[which], y[which], part_of(threat, which)))
         return torch.cat(parts)
 
     def loss(self, model: nn.Module, examples: Tensor, x: Tensor, y: Tensor) -> Tensor:

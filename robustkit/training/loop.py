@@ -19,6 +19,7 @@ from robustkit.training.checkpoint import Checkpoint, load
 from robustkit.training.keep import CLEAN, ROBUST, Keeper, State
 from robustkit.training.method import Memory, Method
 from robustkit.training.monitor import Monitor
+from robustkit.training.radii import Radii
 from robustkit.training.schedule import drawn_shares, radius, rate
 from robustkit.training.seeds import reseed, stream
 from robustkit.training.setup import make_optimizer, settle_precision, turn_channels_last
@@ -117,7 +118,7 @@ class _Run:
         self.network.train()
         tally = Tally(self.device)
         draws = torch.Generator().manual_seed(stream(self.training.seed, self.epoch, "radii"))
-        shares = drawn_shares(self.training.recipe, draws)
+        shares = drawn_shares(self.training.recipe, self.batches.size, draws)
         for (x, y), share in zip(self.batches.epoch(self.epoch), shares, strict=False):
             for _ in range(self.method.replays):
                 self._update(x, y, share, tally)
@@ -149,12 +150,17 @@ class _Run:
         self.model.zero_grad(set_to_none=True)
         return self.model.eval()
 
-    def _update(self, x: Tensor, y: Tensor, share: float, tally: Tally) -> None:
-        """One weight update, against a share of the radius."""
+    def _update(self, x: Tensor, y: Tensor, share: float | Tensor, tally: Tally) -> None:
+        """One weight update, against a share of the radius, or one for each image."""
         recipe, threat = self.training.recipe, self.training.threat
         for group in self.optimizer.param_groups:
             group["lr"] = rate(recipe, self.step, self.steps)
-        now = Threat(threat.norm, share * radius(recipe, threat.eps, self.step, self.steps))
+        eps = radius(recipe, threat.eps, self.step, self.steps)
+        now = (
+            Threat(threat.norm, share * eps)
+            if isinstance(share, float)
+            else Radii(threat.norm, eps, share.to(self.device))
+        )
         examples = self.method.examples(self.network, x, y, now, self.memory)
         with perturbed_weights(self.model, lambda: self.method.loss(self.network, examples, x, y), self.awp):
             with Last(self.network) as last:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from robustkit.attacks.gradient import input_gradient
 from robustkit.attacks.losses import Loss, cross_entropy
 from robustkit.contracts import Threat
-from robustkit.norms import project, random_start, steepest
+from robustkit.norms import random_start, steepest
 from robustkit.training.modes import in_eval
+from robustkit.training.radii import Radii, pull_back, share_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +48,24 @@ class Perturbation:
             point = self._start(x, threat)
             for _ in range(self.steps):
                 gradient, _, _ = input_gradient(model, point, y, loss)
-                moved = point + self.step_size * threat.eps * steepest(gradient, threat.norm, point)
-                point = project(moved, x, threat) if self.inside else moved.clamp(0, 1)
+                length = self.step_size * threat.eps * share_of(threat, x)
+                moved = point + length * steepest(gradient, threat.norm, point)
+                point = pull_back(moved, x, threat) if self.inside else moved.clamp(0, 1)
         return point
 
     def _start(self, x: Tensor, threat: Threat) -> Tensor:
-        if self.start == "uniform":
-            radius = self.start_size * threat.eps
-            # a linf radius above 1 is no threat model; the box cuts off what it would add
-            return random_start(x, Threat(threat.norm, min(radius, 1.0) if threat.norm == "linf" else radius))
-        if self.start == "sign":
-            corner = steepest(torch.randn_like(x), threat.norm, x)
-            return (x + self.start_size * threat.eps * corner).clamp(0, 1)
+        if self.start == "clean":
+            return x
         if self.start == "normal":
             return (x + self.start_size * torch.randn_like(x)).clamp(0, 1)
-        return x
+        radius = self.start_size * threat.eps
+        if self.start == "uniform":
+            # a linf radius above 1 is no threat model; the box cuts off what it would add
+            point = random_start(x, Threat(threat.norm, min(radius, 1.0) if threat.norm == "linf" else radius))
+        else:
+            corner = steepest(torch.randn_like(x), threat.norm, x)
+            point = (x + radius * corner).clamp(0, 1)
+        return (x + share_of(threat, x) * (point - x)).clamp(0, 1) if isinstance(threat, Radii) else point
 
 
 WATCH = Perturbation(start="uniform", steps=10, step_size=0.25)

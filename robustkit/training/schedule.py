@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from robustkit.contracts import Recipe
 
@@ -35,21 +37,26 @@ def radius(recipe: Recipe, eps: float, step: int, steps: int) -> float:
     return eps if reached >= recipe.ramp else eps * reached / recipe.ramp
 
 
-def drawn_shares(recipe: Recipe, generator: torch.Generator) -> Iterator[float]:
-    """For each batch of an epoch, the share of the radius that is used: 1, or drawn as the recipe says."""
-    share = _draw(recipe, generator)
-    while True:
-        yield share
-        if recipe.eps_per == "batch":
-            share = _draw(recipe, generator)
+def drawn_shares(recipe: Recipe, size: int, generator: torch.Generator) -> Iterator[float | Tensor]:
+    """For each batch of an epoch, the share of the radius that is used: 1, or drawn as the recipe says.
 
-
-def _draw(recipe: Recipe, generator: torch.Generator) -> float:
+    A number, or (size,) float32 with one for each image.
+    """
     if recipe.eps_draw == "fixed":
-        return 1.0
-    uniform = torch.rand((), generator=generator, dtype=torch.float64)
+        yield from itertools.repeat(1.0)
+    share = _draw(recipe, size, generator)
+    while True:
+        yield share if recipe.eps_per == "image" else float(share)
+        if recipe.eps_per != "epoch":
+            share = _draw(recipe, size, generator)
+
+
+def _draw(recipe: Recipe, size: int, generator: torch.Generator) -> Tensor:
+    shape = (size,) if recipe.eps_per == "image" else ()
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
     if recipe.eps_draw == "uniform":
-        return float(uniform)
+        return uniform.float()
     # the inverse of the distribution function of |N(0, 1)| cut off at 2, of which 1 is half
     most = math.erf(2 / math.sqrt(2))
-    return float(torch.special.ndtri((1 + uniform * most) / 2)) / 2
+    normal: Tensor = torch.special.ndtri((1 + uniform * most) / 2) / 2
+    return normal.float()

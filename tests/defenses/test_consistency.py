@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from robustkit.contracts import Data, Recipe, Threat, Training
 from robustkit.defenses.consistency import Consistency, _Consistent
+from robustkit.defenses.macer import MACER
 from robustkit.defenses.noise import NoiseTraining
 from robustkit.defenses.smooth_adv import SmoothAdv
 from robustkit.defenses.standard import Standard
@@ -91,7 +92,7 @@ def certified(defense: object, sigma: float = 0.5, radius: float = 1.1) -> float
 
 def test_a_smoothed_classifier_certifies_more_than_after_plain_training() -> None:
     plain = certified(Standard())
-    for defense in (Consistency(sigma=0.5), SmoothAdv(sigma=0.5, steps=4)):
+    for defense in (Consistency(sigma=0.5), SmoothAdv(sigma=0.5, steps=4), MACER(sigma=0.5, draws=4)):
         assert certified(defense) >= plain + 0.2
 
 

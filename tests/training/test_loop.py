@@ -106,6 +106,23 @@ def test_radii_are_drawn_for_each_batch_or_epoch_and_never_beyond_eps(per: str, 
     assert seen == again
 
 
+def test_a_radius_is_drawn_for_each_image(data: Data) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Spy(_Replayed):
+        def observe(self, examples, x, threat, memory):  # type: ignore[no-untyped-def]
+            seen.append(threat.eps * threat.shares)
+            super().observe(examples, x, threat, memory)
+
+    recipe = Recipe(epochs=2, batch_size=16, lr=0.01, ramp=1.0, eps_draw="uniform", eps_per="image")
+    train(make_model(), data, make_training(recipe=recipe), Spy(1, 1.0), "free")
+    radii = torch.stack(seen)  # (8, 16)
+    assert len(radii.unique()) == 8 * 16
+    grown = 0.1 * torch.arange(1, 9) / 8  # the ramp goes on under the draws
+    assert bool((radii <= grown[:, None]).all())
+    assert bool((radii.amax(dim=1) > 0.6 * grown).all())
+
+
 def test_free_training_moves_delta_by_the_gradient_of_before_the_weight_step(tmp_path: Path) -> None:
     data = make_data(16)
     recipe = Recipe(epochs=1, batch_size=16, lr=50.0, schedule="constant", momentum=0.0, weight_decay=0.0)
