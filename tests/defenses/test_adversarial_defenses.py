@@ -132,7 +132,7 @@ def trained(defense: object, model: nn.Module, data: Data) -> nn.Module:
         (PGDAT(steps=3), pgd, 0.0),
         (PGDAT(steps=3, clean_share=0.25), pgd, 0.25),
     ],
-    ids=repr,
+    ids=["fgsm", "fgsm-half", "rfgsm", "fast", "fast-half", "nfgsm", "nfgsm-half", "pgd", "pgd-quarter"],
 )
 def test_it_is_the_training_written_out(
     defense: object, inner: Inner, share: float, model: nn.Module, data: Data
