@@ -80,6 +80,45 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         targeted=True,
     )
     yield AttackEntry(
+        name="ddn",
+        target="robustkit.attacks.ddn:DDN",
+        summary="The nearest adversarial point in l2, by a sphere that shrinks and grows.",
+        paper="https://arxiv.org/abs/1811.09600",
+        norms=frozenset({"l2"}),
+        goal="minimal",
+        targeted=True,
+        deterministic=True,
+    )
+    yield AttackEntry(
+        name="fmn",
+        target="robustkit.attacks.fmn:FMN",
+        summary="The nearest adversarial point in any norm, by a ball that shrinks and grows.",
+        paper="https://arxiv.org/abs/2102.12827",
+        norms=frozenset({"linf", "l2", "l1", "l0"}),
+        goal="minimal",
+        targeted=True,
+        deterministic=True,
+    )
+    yield AttackEntry(
+        name="deepfool",
+        target="robustkit.attacks.deepfool:DeepFool",
+        summary="Steps to the nearest boundary of the linearised model.",
+        paper="https://arxiv.org/abs/1511.04599",
+        norms=frozenset({"linf", "l2"}),
+        goal="minimal",
+        deterministic=True,
+    )
+    yield AttackEntry(
+        name="cw",
+        target="robustkit.attacks.cw:CW",
+        summary="The nearest adversarial point in l2, by Adam on a weighted sum.",
+        paper="https://arxiv.org/abs/1608.04644",
+        norms=frozenset({"l2"}),
+        goal="minimal",
+        targeted=True,
+        deterministic=True,
+    )
+    yield AttackEntry(
         name="linear_exact",
         target="robustkit.attacks.linear_exact:LinearExact",
         summary="The exact worst case of a linear classifier, in closed form: the yardstick.",

@@ -27,6 +27,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mifgsm": {"steps": 4},
     "apgd": {"steps": 6, "restarts": 2},
     "square": {"queries": 100},
+    "ddn": {"steps": 30},
+    "fmn": {"steps": 30},
+    "cw": {"steps": 30, "binary_search_steps": 4, "initial_const": 1.0, "step_size": 0.1},
 }
 HOST = Host(discover=False)
 
@@ -152,7 +155,12 @@ def test_a_sample_gets_the_same_alone_or_in_company(case: Case, untrained: Make)
     model, x, y = untrained((8, 2, 6, 6))
     together = run(case.attack(), model, x, y, case.threat)
     alone = torch.cat([run(case.attack(), model, x[i : i + 1], y[i : i + 1], case.threat) for i in range(8)])
-    assert torch.allclose(together, alone, atol=1e-5)
+    if case.entry.goal == "budget":
+        assert torch.allclose(together, alone, atol=1e-5)
+    else:  # each look at the boundary decides on the way to come, and rounding may decide it
+        far, far_alone = (distance(z, x, case.norm) for z in (together, alone))
+        assert float((far / far_alone - 1).abs().median()) <= 1e-3
+        assert float((far / far_alone - 1).abs().max()) <= 0.1
 
 
 @every
@@ -184,6 +192,8 @@ def test_targets_are_reached(case: Case, trained: Any) -> None:
     target = (trained.y[:60] + 1) % 10
     threat = Threat(case.norm, {"linf": 0.4, "l2": 6.0, "l1": 80.0, "l0": 0.0}[case.norm])
     more = {"steps": 20} if case.entry.name in ("bim", "pgd", "mifgsm", "apgd") else {}
+    if case.entry.name in ("ddn", "fmn"):
+        more = {"steps": 300 if case.norm == "l0" else 100}
     x_adv = run(case.attack(targeted=True, **more), model, x, target, threat)
     with torch.no_grad():
         before, after = (torch.log_softmax(model(z), dim=1).gather(1, target[:, None]) for z in (x, x_adv))
@@ -215,6 +225,12 @@ def test_parameters_out_of_range_are_refused(case: Case) -> None:
         "restarts": 0,
         "queries": 0,
         "area": 1.5,
+        "gamma": 1.5,
+        "radius": -1.0,
+        "candidates": 0,
+        "overshoot": -0.1,
+        "binary_search_steps": 0,
+        "confidence": -1.0,
         "classes": 0,
         "step_size": -0.1,
         "alpha": -0.1,

@@ -7,6 +7,7 @@ from robustkit import testing
 _LINEAR_ALONE = "refuses networks that are not affine, as those checks use"
 EXPECTED = {
     "rfgsm-*-linear_*": "half of the budget goes to a random step",
+    "fmn-l0-linear_optimum": "one sample of ten needs four values, for three",
     **{
         f"linear_exact-{check}": _LINEAR_ALONE
         for check in (
@@ -28,6 +29,7 @@ EXPECTED = {
 # searches that take thousands of passes; fewer suffice for small networks
 SETTINGS = {
     "square": {"queries": 200},
+    "cw": {"steps": 100, "binary_search_steps": 6, "initial_const": 0.1, "step_size": 0.05},
 }
 
 
