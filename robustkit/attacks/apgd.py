@@ -31,7 +31,7 @@ class APGD:
     loss=dlr_targeted runs once for each of the likeliest wrong classes, on what still stands.
 
     Departs from the papers: a sample that has fallen is left alone, but not in the wider balls of l1 (leaving it there
-    too is 4 times as fast, and left 1.5 points more standing of a network trained to be robust).
+    too is 3 to 4 times as fast, and left 1.3 points more standing of a network trained to be robust).
 
     Fields:
         steps: gradient evaluations a restart.
