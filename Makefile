@@ -5,7 +5,9 @@ BIN    := $(VENV)/bin
 PLUGINS := $(filter-out plugins/template,$(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml)))
 # One thread a worker: two test processes on two cores don't fight over them.
 PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
-PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) constraints.txt
+# What a few attacks of the wrapped libraries need besides; their tests are to run.
+EXTRAS  := plugins/robustkit-art[all] plugins/robustkit-foolbox[brendel-bethge]
+PROJECTS := Makefile pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) constraints.txt
 
 .PHONY: bench test test-all lint types layers docs clean
 
@@ -41,7 +43,7 @@ $(VENV)/.installed: $(VENV)/bin/pip $(PROJECTS)
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/pip install --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --constraint constraints.txt --editable '.[test]' $(foreach p,$(EXTRAS),--editable '$(p)')
 	touch $@
 
 clean:

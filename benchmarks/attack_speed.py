@@ -39,6 +39,7 @@ from robustkit.precision import search_model
 from robustkit.report.files import markdown
 
 RESULT = Path(__file__).parent / "results"
+NOTES = Path(__file__).parent / "attack_speed_notes.md"
 
 
 @dataclass(frozen=True)
@@ -279,14 +280,13 @@ def by_hand(call: direct.Call, model: nn.Module, x: Tensor, y: Tensor, threat: T
     into.robust.append(robust_share(model, x, y, x_adv.float(), threat))
 
 
-def through(text: str, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int, into: Timed) -> BlockResult:
-    """As a bench does it: verification and records of the passes included."""
+def through(text: str, arena: Arena, x: Tensor, y: Tensor, threat: Threat, seed: int, into: Timed) -> BlockResult:
+    """As a bench does it: verification and records of the passes included; the arena serves all its attacks."""
     attack = default_host().build("attack", text)
-    arena = Arena(model, "fp32", None, x)
     began = time.perf_counter()
     result = arena.attack(attack, x, y, threat, seed=seed)
     into.seconds.append(time.perf_counter() - began)
-    into.robust.append(robust_share(model, x, y, result.x_adv, threat))
+    into.robust.append(robust_share(arena.model, x, y, result.x_adv, threat))
     return result
 
 
@@ -322,6 +322,7 @@ def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, 
     hands = {name: Timed() for name in case.wrapped}
     wraps = {name: Timed() for name in case.wrapped}
     native, floors, checks = Timed(), [], []
+    arena = Arena(model, "fp32", None, x)
     for turn in range(rounds + 1):
         if turn == 1:  # the first one warmed up
             for timed in (*hands.values(), *wraps.values(), native):
@@ -333,9 +334,9 @@ def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, 
             torch.manual_seed(turn)
             np.random.seed(turn)  # noqa: NPY002 - what ART draws from
             by_hand(call, model, x, y, threat, hands[name])
-            through(text, model, x, y, threat, turn, wraps[name])
+            through(text, arena, x, y, threat, turn, wraps[name])
         if case.native:
-            result = through(case.native, model, x, y, threat, turn, native)
+            result = through(case.native, arena, x, y, threat, turn, native)
             floors.append(floor(model, x, y, result.forwards, result.backwards))
             checks.append(verification(model, x))
     rows = [
@@ -376,7 +377,7 @@ Subjects = Callable[[argparse.Namespace], tuple[dict[str, nn.Module], Tensor, Te
 
 def cnn(given: argparse.Namespace) -> tuple[dict[str, nn.Module], Tensor, Tensor, float, float]:
     """Two networks on Fashion-MNIST, trained for three epochs; images, labels, eps in linf and l2."""
-    settings = {"dataset": "fashion_mnist", "model": "cnn", "precision": "fp32", "data_dir": given.data_dir}
+    settings = {"dataset": "fashion_mnist", "model": "cnn", "precision": "fp32", "data_dir": str(given.data_dir)}
     models = {
         defense: robustkit.train(defense, recipe={"epochs": 3}, norm="linf", eps=0.1, **settings)
         for defense in ("standard", "pgd_at")
@@ -398,7 +399,7 @@ def resnet18(given: argparse.Namespace) -> tuple[dict[str, nn.Module], Tensor, T
         for defense in ("standard", "rfgsm_at")
     }
     data = load_data(f"npz:{path}", host=default_host())
-    return models, *data.test.batch(torch.arange(given.samples or 32)), 8 / 255, 0.5
+    return models, *data.test.batch(torch.arange(given.samples or 16)), 8 / 255, 0.5
 
 
 SUBJECTS: dict[str, Subjects] = {"cnn": cnn, "resnet18": resnet18}
@@ -409,14 +410,16 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--cifar", type=Path)
     parser.add_argument("--only", choices=sorted(SUBJECTS))
+    parser.add_argument("--cases", help="titles by comma, such as FGSM,PGD-20; by default all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--samples", type=int, help="images; by default 200 for cnn and 32 for resnet18")
-    parser.add_argument("--dear", type=int, help="images for dear attacks; by default 50 and 4")
+    parser.add_argument("--samples", type=int, help="images; by default 200 for cnn and 16 for resnet18")
+    parser.add_argument("--dear", type=int, help="images for dear attacks; by default 12 and 4")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     given = parser.parse_args()
     for name in [given.only] if given.only else SUBJECTS:
         models, x, y, eps, eps2 = SUBJECTS[name](given)
-        dear = given.dear or {"cnn": 50, "resnet18": 4}[name]
+        path = given.output / f"attack_speed_{name}.md"
+        dear = given.dear or {"cnn": 12, "resnet18": 4}[name]
         out = [
             f"# Attacks by hand and through RobustKit: {name}\n",
             "Seconds: median [min, max] of the rounds. Repeat with `python benchmarks/attack_speed.py "
@@ -431,13 +434,17 @@ def main() -> None:
             out.append(f"## `{defense}`, clean {100 * clean:.1f} %\n")
             rows: list[dict[str, str]] = []
             for case in (*gradient_cases(eps, eps2), *other_cases()):
+                if given.cases and case.title not in given.cases.split(","):
+                    continue
                 count = dear if case.dear else len(x)
                 threat = Threat(case.norm, eps2 if case.norm == "l2" else eps)
                 rows += measure(case, model, x[:count], y[:count], threat, given.rounds)
                 sys.stderr.write(f"{name} {defense} {case.title} {case.norm}\n")
-            out.append(markdown(pd.DataFrame(rows).fillna("–")))
-        given.output.mkdir(parents=True, exist_ok=True)
-        (given.output / f"attack_speed_{name}.md").write_text("\n".join(out), encoding="utf-8")
+                table = markdown(pd.DataFrame(rows).fillna("–"))
+                given.output.mkdir(parents=True, exist_ok=True)  # at once: an interrupt loses one case
+                path.write_text("\n".join([*out, table]), encoding="utf-8")
+            out.append(table)
+        path.write_text("\n".join([*out, NOTES.read_text(encoding="utf-8")]), encoding="utf-8")
 
 
 if __name__ == "__main__":

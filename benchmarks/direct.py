@@ -67,7 +67,7 @@ def pyautoattack(norm: str) -> Call:
     def call(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
         from pyautoattack import AutoAttack
 
-        attack = AutoAttack(model, norm=norm, eps=eps, version="standard", device="cpu", verbose=False)
+        attack = AutoAttack(model, norm=norm, eps=eps, version="standard", device="cpu")
         found = attack.run_standard_evaluation(x, y, batch_size=len(x))
         return found[0] if isinstance(found, tuple) else found
 

@@ -69,7 +69,8 @@ def main() -> None:
 
     for defense, recipe in (("pgd_at", {}), ("free_at", {"epochs": given.epochs, "lr": 0.005})):
         result = robustkit.bench([defense], ["pgd"], baseline=False, recipe=recipe)
-        out.append(f"`{defense}` {recipe or 'with the usual recipe'}:\n")
+        said = " ".join(f"{name}={value}" for name, value in recipe.items())
+        out.append(f"`{defense}`, recipe {said or 'as usual'}:\n")
         out.append(markdown(readable(result.table, result.records)))
     given.output.parent.mkdir(parents=True, exist_ok=True)
     given.output.write_text("\n".join(out), encoding="utf-8")

@@ -108,8 +108,17 @@ class Recipe:
         momentum: of SGD.
         weight_decay: L2 penalty on the weights.
         ramp: share of training over which eps grows linearly from 0 to its full size.
+        eps_draw: "fixed", or radii between 0 and eps drawn from a "uniform" distribution or from the "normal" one of
+            standard deviation eps / 2, cut off at 0 and eps (Kurakin et al. 2017, https://arxiv.org/abs/1611.01236).
+        eps_per: what a radius is drawn for: each "image", "batch" or "epoch".
         ema: decay of an exponential moving average of the weights that replaces them at the end; 0 is off.
         augment: "none", "shift" (up to 2 pixels) or "crop_flip" (pad 4, random crop, horizontal flip).
+        keep: "last" returns the weights of the last epoch, "best" those of the epoch with the highest robust accuracy
+            on validation data (clean accuracy where the method promises no other).
+        patience: epochs without a better one after which training stops; 0 is never.
+        collapse: what is done when the robust accuracy collapses (catastrophic overfitting of single-step
+            training): "report" warns, "stop" warns and ends with the last good weights, "rewind" warns and goes on
+            from them.
     """
 
     epochs: int = 30
@@ -120,8 +129,13 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     ramp: float = 0.0
+    eps_draw: Literal["fixed", "uniform", "normal"] = "fixed"
+    eps_per: Literal["image", "batch", "epoch"] = "batch"
     ema: float = 0.0
     augment: Literal["none", "shift", "crop_flip"] = "none"
+    keep: Literal["last", "best"] = "last"
+    patience: int = 0
+    collapse: Literal["report", "stop", "rewind"] = "report"
 
 
 @dataclass(frozen=True, kw_only=True)

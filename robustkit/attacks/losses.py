@@ -46,6 +46,23 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     return margin(logits, y) / (ordered[:, 0] - ordered[:, 2]).clamp_min(1e-12)
 
 
+def dlr_targeted(logits: Tensor, goal: Tensor) -> Tensor:
+    """The difference of logits ratio towards one class (Croce & Hein 2020, https://arxiv.org/abs/2003.01690).
+
+    (z_t − z_y) / (z_(1) − (z_(3) + z_(4)) / 2), z_(i) the i-th largest logit; goal (N, 2) holds y and t.
+
+    Raises:
+        UsageError: fewer than 4 classes.
+    """
+    if logits.shape[1] < 4:
+        raise UsageError(
+            f"loss=dlr_targeted needs at least 4 classes, the model has {logits.shape[1]}; use loss=margin"
+        )
+    own, aim = logits.gather(1, goal).unbind(1)
+    ordered = logits.topk(4, dim=1).values
+    return (aim - own) / (ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2).clamp_min(1e-12)
+
+
 def named(name: LossName, targeted: bool) -> Loss:
     """The loss to *maximise*: away from y, or towards y where the attack is targeted."""
     loss: Loss = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}[name]

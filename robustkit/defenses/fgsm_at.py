@@ -8,6 +8,7 @@ from torch import nn
 
 from robustkit.contracts import Data, Training
 from robustkit.params import check, param
+from robustkit.training.awp import AWP_HELP
 from robustkit.training.loop import train
 from robustkit.training.method import OnExamples
 from robustkit.training.perturbation import Perturbation
@@ -23,15 +24,18 @@ class FGSMAT:
 
     Fields:
         clean_share: s, the weight of the clean loss.
+        awp: relative size of an adversarial weight perturbation (`training/awp.py`), which costs one pass more.
 
     Cost: two forward and two backward passes a sample and epoch (one more forward with a clean share).
     """
 
     clean_share: float = param(0.0, "weight of the clean loss", low=0, high=1)
+    awp: float = param(0.0, AWP_HELP, low=0)
 
     def __post_init__(self) -> None:
         check(self)
 
     def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
         step = Perturbation(start="clean", steps=1, step_size=1.0)
-        return train(model, data, training, OnExamples(perturbation=step, clean_share=self.clean_share), repr(self))
+        method = OnExamples(perturbation=step, clean_share=self.clean_share)
+        return train(model, data, training, method, repr(self), awp=self.awp)

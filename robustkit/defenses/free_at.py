@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustkit.contracts import Data, Threat, Training
-from robustkit.norms import project, steepest
+from robustkit.norms import steepest
 from robustkit.params import check, param
+from robustkit.training.awp import AWP_HELP
 from robustkit.training.loop import train
 from robustkit.training.method import Memory
 from robustkit.training.perturbation import WATCH, Perturbation
+from robustkit.training.radii import pull_back, share_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +34,20 @@ class FreeAT:
     Fields:
         replays: m, updates on each batch; the paper's best is 8 for CIFAR-10 and 4 for ImageNet.
         step_size: length of an ascent step as a share of eps; the paper's is 1.
+        awp: relative size of an adversarial weight perturbation (`training/awp.py`), which costs one pass more.
 
     Cost: m forward and backward passes a sample and epoch, for 1/m of the epochs.
     """
 
     replays: int = param(4, "weight updates on each batch", low=1)
     step_size: float = param(1.0, "length of an ascent step", unit="share of eps", low=0)
+    awp: float = param(0.0, AWP_HELP, low=0)
 
     def __post_init__(self) -> None:
         check(self)
 
     def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
-        return train(model, data, training, _Replayed(self.replays, self.step_size), repr(self))
+        return train(model, data, training, _Replayed(self.replays, self.step_size), repr(self), awp=self.awp)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class _Replayed:
         if "delta" not in memory:
             memory["delta"] = torch.zeros_like(x)
         # the radius may have grown, the image is another: back into this ball and this box
-        return project(x + memory["delta"], x, threat).requires_grad_()
+        return pull_back(x + memory["delta"], x, threat).requires_grad_()
 
     def loss(self, model: nn.Module, examples: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(model(examples), y)
@@ -64,5 +68,6 @@ class _Replayed:
     def observe(self, examples: Tensor, x: Tensor, threat: Threat, memory: Memory) -> None:
         assert examples.grad is not None
         inside = examples.detach()
-        moved = inside + self.step_size * threat.eps * steepest(examples.grad, threat.norm, inside)
-        memory["delta"] = project(moved, x, threat) - x
+        length = self.step_size * threat.eps * share_of(threat, x)
+        moved = inside + length * steepest(examples.grad, threat.norm, inside)
+        memory["delta"] = pull_back(moved, x, threat) - x

@@ -8,6 +8,7 @@ from torch import nn
 
 from robustkit.contracts import Data, Training
 from robustkit.params import check, param
+from robustkit.training.awp import AWP_HELP
 from robustkit.training.loop import train
 from robustkit.training.method import OnExamples
 from robustkit.training.perturbation import Perturbation
@@ -24,6 +25,7 @@ class PGDAT:
         steps: gradient steps of the inner attack.
         step_size: length of a step as a share of eps. None: 2.5 / steps.
         clean_share: s, the weight of the clean loss.
+        awp: relative size of an adversarial weight perturbation (`training/awp.py`), which costs one pass more.
 
     Cost: steps + 1 forward and backward passes a sample and epoch; the gradient of the weights only once.
     """
@@ -31,6 +33,7 @@ class PGDAT:
     steps: int = param(7, "gradient steps of the inner attack", low=1)
     step_size: float | None = param(None, "length of a step; none: 2.5 / steps", unit="share of eps", low=0)
     clean_share: float = param(0.0, "weight of the clean loss", low=0, high=1)
+    awp: float = param(0.0, AWP_HELP, low=0)
 
     def __post_init__(self) -> None:
         check(self)
@@ -38,4 +41,5 @@ class PGDAT:
     def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
         step_size = 2.5 / self.steps if self.step_size is None else self.step_size
         inner = Perturbation(start="uniform", steps=self.steps, step_size=step_size)
-        return train(model, data, training, OnExamples(perturbation=inner, clean_share=self.clean_share), repr(self))
+        method = OnExamples(perturbation=inner, clean_share=self.clean_share)
+        return train(model, data, training, method, repr(self), awp=self.awp)

@@ -67,15 +67,16 @@ class Fallen:
         if self.logits is None:
             self.logits = torch.zeros(len(self.x), logits.shape[1], device=logits.device)
         rows = torch.arange(len(self.x), device=x.device) if rows is None else rows
-        points, scores = x.detach().to(self.x.dtype), logits.detach().float()
-        values = flat(points)
-        lead = self._lead(scores, self._goal[rows]) > _SURE * scores.abs().amax(dim=1)
-        boxed = ((values >= -_BOX) & (values <= 1 + _BOX)).all(dim=1)  # false for NaN
-        new = lead & boxed & ~self.mask[rows]
+        scores = logits.detach().float()
+        sure = self._lead(scores, self._goal[rows]) > _SURE * scores.abs().amax(dim=1)
+        new = sure & ~self.mask[rows]
         if not bool(new.any()):
             return
-        points = points[new].clamp(0, 1)
-        inside = distance(points, self.x[rows[new]], self._threat.norm) <= self._threat.allowance
+        points = x.detach()[new].to(self.x.dtype)
+        values = flat(points)
+        inside = ((values >= -_BOX) & (values <= 1 + _BOX)).all(dim=1)  # false for NaN
+        points = points.clamp(0, 1)
+        inside &= distance(points, self.x[rows[new]], self._threat.norm) <= self._threat.allowance
         where = rows[new][inside]
         self.points[where], self.logits[where], self.mask[where] = points[inside], scores[new][inside], True
 

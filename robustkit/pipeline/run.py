@@ -301,6 +301,7 @@ def _record(cell: Cell, plan: Plan, built: Built | None) -> Record:
             "defense": None if subject.defense is None else component_content(subject.defense),
             "weights": None if built is None else built.about["weights"],
             "training_seconds": None if built is None else built.about.get("training_seconds"),
+            "collapsed": [] if built is None else built.about.get("collapsed", []),
         },
         "component": component,
         "dataset": {"name": plan.data.name, "fingerprint": plan.data.fingerprint, "n": plan.count},

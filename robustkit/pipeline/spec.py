@@ -190,6 +190,7 @@ _RANGES: Sequence[tuple[str, float, float | None]] = (
     ("weight_decay", 0, None),
     ("ramp", 0, 1),
     ("ema", 0, 1),
+    ("patience", 0, None),
 )
 
 

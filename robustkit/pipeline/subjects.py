@@ -163,6 +163,7 @@ def _train(model: nn.Module, subject: Subject, plan: Plan, cache: ModelCache, re
         "precision": training.precision,
         "weights": weights_hash(trained),
         "training_seconds": round(clock.seconds(), 3),
+        "collapsed": clock.collapsed,
         "trained": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": environment(plan.device),
     }
@@ -198,11 +199,16 @@ def _precision(model: nn.Module, plan: Plan, folder: Path) -> Chosen:
 
 
 class _Clock:
-    """Adds up what a training took over the processes it took place in, and passes its progress on."""
+    """Adds up what a training took over the processes it took place in, and passes its progress on.
+
+    `collapsed` are the epochs, from 1, in which its robust accuracy collapsed.
+    """
 
     def __init__(self, folder: Path, report: Report | None) -> None:
         self._note = folder / "seconds"
+        self._fallen = folder / "collapsed"
         self._before = float(self._note.read_text()) if self._note.is_file() else 0.0
+        self.collapsed: list[int] = json.loads(self._fallen.read_text()) if self._fallen.is_file() else []
         self._report = report
         self._began = time.perf_counter()
         self._epoch = 0
@@ -214,6 +220,9 @@ class _Clock:
         if progress.epoch > self._epoch:
             self._epoch = progress.epoch
             write_atomically(self._note, f"{self.seconds():.3f}".encode())
+        if "collapsed" in progress.metrics and progress.epoch not in self.collapsed:
+            self.collapsed.append(progress.epoch)
+            write_atomically(self._fallen, json.dumps(self.collapsed).encode())
         if self._report is not None:
             self._report(progress)
 

@@ -44,11 +44,20 @@ def _precision(records: Sequence[Record]) -> str:
 
 
 def warnings(records: Sequence[Record]) -> list[str]:
-    """Errors, violations, restored state and hidden gradients, each with the cell or model it is about."""
+    """Errors, violations, restored state, hidden gradients, collapses, each with the cell or model it is about."""
     hidden = dict.fromkeys(r["subject"]["label"] for r in records if r["subject"].get("obfuscates"))
     found = [
         f"{label} hides gradients or is random at inference: attacks that follow gradients overrate it"
         for label in hidden
+    ]
+    fallen = {
+        (r["subject"]["label"], r["subject"]["seed"]): r["subject"]["collapsed"]
+        for r in records
+        if r["subject"].get("collapsed")
+    }
+    found += [
+        f"{label} (seed {seed}): catastrophic overfitting in training, epoch {', '.join(map(str, epochs))}"
+        for (label, seed), epochs in fallen.items()
     ]
     for record in records:
         component = record["component"]

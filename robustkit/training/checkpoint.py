@@ -25,6 +25,7 @@ class Checkpoint:
         model, optimizer: state dicts.
         average: weights of the moving average, empty where there is none.
         memory: what the method keeps between batches.
+        kept: weights of earlier epochs, and what is known of them.
     """
 
     about: str
@@ -34,6 +35,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     average: dict[str, Tensor]
     memory: dict[str, Tensor]
+    kept: dict[str, Any]
 
     def save(self, path: Path) -> None:
         """Write by rename: a reader finds the old file or the new one, whole."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 
 import torch
@@ -12,11 +13,14 @@ from robustkit.contracts import Data, Threat, Training
 from robustkit.params import UsageError
 from robustkit.precision import InPrecision, generator_kept
 from robustkit.training.average import Average
+from robustkit.training.awp import perturbed_weights
 from robustkit.training.batches import Batches
 from robustkit.training.checkpoint import Checkpoint, load
+from robustkit.training.keep import CLEAN, ROBUST, Keeper, State
 from robustkit.training.method import Memory, Method
 from robustkit.training.monitor import Monitor
-from robustkit.training.schedule import radius, rate
+from robustkit.training.radii import Radii
+from robustkit.training.schedule import drawn_shares, radius, rate
 from robustkit.training.seeds import reseed, stream
 from robustkit.training.setup import make_optimizer, settle_precision, turn_channels_last
 from robustkit.training.tally import Last, Tally
@@ -28,7 +32,9 @@ VERSION = 2
 """Part of the key of a cached model: raised when a change of this loop changes trained weights."""
 
 
-def train(model: nn.Module, data: Data, training: Training, method: Method, about: str) -> nn.Module:
+def train(
+    model: nn.Module, data: Data, training: Training, method: Method, about: str, *, awp: float = 0.0
+) -> nn.Module:
     """Train `model` in place.
 
     Inputs and perturbations are float32; forward and backward passes run in `training.precision`. Epochs are
@@ -43,6 +49,7 @@ def train(model: nn.Module, data: Data, training: Training, method: Method, abou
         training: threat, recipe, seed, device, precision, directory, progress.
         method: what is trained on.
         about: names the method and its parameters, for the checkpoint.
+        awp: relative size of an adversarial weight perturbation; 0 is none.
 
     Returns:
         `model` on the device, in eval mode.
@@ -58,9 +65,9 @@ def train(model: nn.Module, data: Data, training: Training, method: Method, abou
         stack.enter_context(torch.enable_grad())
         for kind in {"cpu", device.type}:
             stack.enter_context(torch.autocast(kind, enabled=False))  # the caller's
-        run = _Run(model, data, training, method, about)
+        run = _Run(model, data, training, method, about, awp)
         monitor = stack.enter_context(run.monitor())
-        while run.epoch < run.epochs:
+        while run.epoch < run.epochs and not run.keeper.ended:
             run.one_epoch(monitor)
         return run.finish()
 
@@ -68,9 +75,11 @@ def train(model: nn.Module, data: Data, training: Training, method: Method, abou
 class _Run:
     """The state of one training."""
 
-    def __init__(self, model: nn.Module, data: Data, training: Training, method: Method, about: str) -> None:
+    def __init__(
+        self, model: nn.Module, data: Data, training: Training, method: Method, about: str, awp: float
+    ) -> None:
         recipe = training.recipe
-        self.data, self.training, self.method = data, training, method
+        self.data, self.training, self.method, self.awp = data, training, method, awp
         self.device = torch.device(training.device)
         self.batches = Batches(data.train, recipe, self.device, training.seed)
         self.epochs = math.ceil(recipe.epochs / method.replays)
@@ -96,6 +105,7 @@ class _Run:
         self.average = Average(self.model, recipe.ema) if recipe.ema else None
         if self.average is not None and found is not None:
             self.average.state = found.average
+        self.keeper = Keeper(recipe, None if found is None else found.kept)
 
     def monitor(self) -> Monitor:
         return Monitor(
@@ -107,9 +117,11 @@ class _Run:
         reseed(self.device, stream(self.training.seed, self.epoch, "perturbations"))
         self.network.train()
         tally = Tally(self.device)
-        for x, y in self.batches.epoch(self.epoch):
+        draws = torch.Generator().manual_seed(stream(self.training.seed, self.epoch, "radii"))
+        shares = drawn_shares(self.training.recipe, self.batches.size, draws)
+        for (x, y), share in zip(self.batches.epoch(self.epoch), shares, strict=False):
             for _ in range(self.method.replays):
-                self._update(x, y, tally)
+                self._update(x, y, share, tally)
                 monitor.stepped(self.epoch + 1, self.step, tally.metrics)
         self.epoch += 1
         metrics = tally.metrics()
@@ -119,30 +131,44 @@ class _Run:
                 f"take a smaller learning rate than lr={self.training.recipe.lr:g}"
             )
         last_rate = rate(self.training.recipe, self.step - 1, self.steps)
-        monitor.epoch_done(self.epoch, self.step, {**metrics, **self._validated()}, last_rate)
+        metrics |= self._validated()
+        if self.keeper.collapsed(metrics):
+            metrics["collapsed"] = 1.0
+        monitor.epoch_done(self.epoch, self.step, metrics, last_rate)
+        earlier = self.keeper.epoch_done(self.epoch, metrics, self._state)
+        if earlier is not None:
+            self._go_back(earlier)
         if self.path is not None:
             self._checkpoint().save(self.path)
 
     def finish(self) -> nn.Module:
-        """The trained model, or its average."""
+        """The trained model, or its average; of the last epoch or of the best."""
+        if self.keeper.best is not None:
+            self._go_back(self.keeper.best)
         if self.average is not None:
             self.model.load_state_dict(self.average.state)
         self.model.zero_grad(set_to_none=True)
         return self.model.eval()
 
-    def _update(self, x: Tensor, y: Tensor, tally: Tally) -> None:
-        """One weight update."""
+    def _update(self, x: Tensor, y: Tensor, share: float | Tensor, tally: Tally) -> None:
+        """One weight update, against a share of the radius, or one for each image."""
         recipe, threat = self.training.recipe, self.training.threat
         for group in self.optimizer.param_groups:
             group["lr"] = rate(recipe, self.step, self.steps)
-        now = Threat(threat.norm, radius(recipe, threat.eps, self.step, self.steps))
+        eps = radius(recipe, threat.eps, self.step, self.steps)
+        now = (
+            Threat(threat.norm, share * eps)
+            if isinstance(share, float)
+            else Radii(threat.norm, eps, share.to(self.device))
+        )
         examples = self.method.examples(self.network, x, y, now, self.memory)
-        with Last(self.network) as last:
-            loss = self.method.loss(self.network, examples, x, y)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.method.observe(examples, x, now, self.memory)
-        self.optimizer.step()
+        with perturbed_weights(self.model, lambda: self.method.loss(self.network, examples, x, y), self.awp):
+            with Last(self.network) as last:
+                loss = self.method.loss(self.network, examples, x, y)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.method.observe(examples, x, now, self.memory)
+            self.optimizer.step()
         if self.average is not None:
             self.average.update(self.step)
         tally.add(loss, last.logits[: len(y)], y)
@@ -152,19 +178,32 @@ class _Run:
         """Accuracies on validation data of the weights that would be returned now."""
         val, device, watch = self.data.val, self.training.device, self.method.watch
         with contextlib.nullcontext() if self.average is None else self.average.applied(self.model):
-            found = {"validation accuracy": accuracy(self.network, val, device)}
+            found = {CLEAN: accuracy(self.network, val, device)}
             if watch is not None:
                 robust = robust_accuracy(self.network, val, device, self.training.threat, watch)
-                found["validation robust accuracy"] = robust
+                found[ROBUST] = robust
         return found
+
+    def _state(self) -> State:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": {} if self.average is None else self.average.state,
+        }
+
+    def _go_back(self, state: State) -> None:
+        state = copy.deepcopy(state)  # what is trained on from here shall not change what is kept
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.state = state["average"]
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(
             about=self.about,
             precision=self.precision,
             epoch=self.epoch,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            average={} if self.average is None else self.average.state,
             memory=self.memory,
+            kept=self.keeper.kept,
+            **self._state(),
         )

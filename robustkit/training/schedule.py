@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
 
 from robustkit.contracts import Recipe
 
@@ -30,3 +35,28 @@ def radius(recipe: Recipe, eps: float, step: int, steps: int) -> float:
     """The radius at update `step`: grows linearly from 0 over the share `recipe.ramp` of the training."""
     reached = (step + 1) / max(steps, 1)
     return eps if reached >= recipe.ramp else eps * reached / recipe.ramp
+
+
+def drawn_shares(recipe: Recipe, size: int, generator: torch.Generator) -> Iterator[float | Tensor]:
+    """For each batch of an epoch, the share of the radius that is used: 1, or drawn as the recipe says.
+
+    A number, or (size,) float32 with one for each image.
+    """
+    if recipe.eps_draw == "fixed":
+        yield from itertools.repeat(1.0)
+    share = _draw(recipe, size, generator)
+    while True:
+        yield share if recipe.eps_per == "image" else float(share)
+        if recipe.eps_per != "epoch":
+            share = _draw(recipe, size, generator)
+
+
+def _draw(recipe: Recipe, size: int, generator: torch.Generator) -> Tensor:
+    shape = (size,) if recipe.eps_per == "image" else ()
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+    if recipe.eps_draw == "uniform":
+        return uniform.float()
+    # the inverse of the distribution function of |N(0, 1)| cut off at 2, of which 1 is half
+    most = math.erf(2 / math.sqrt(2))
+    normal: Tensor = torch.special.ndtri((1 + uniform * most) / 2) / 2
+    return normal.float()

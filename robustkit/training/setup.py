@@ -9,6 +9,7 @@ from robustkit.contracts import Recipe, Training
 from robustkit.params import UsageError
 from robustkit.precision import Chosen, InPrecision, choose_precision
 from robustkit.training.checkpoint import Checkpoint
+from robustkit.training.modes import in_eval
 
 
 def settle_precision(model: nn.Module, example: Tensor, training: Training, found: Checkpoint | None) -> Chosen:
@@ -30,17 +31,12 @@ def turn_channels_last(model: nn.Module, example: Tensor) -> bool:
     if not any(isinstance(module, nn.Conv2d) and module.in_channels > 1 for module in model.modules()):
         return False
     model.to(memory_format=torch.channels_last)
-    training = [module for module in model.modules() if module.training]
-    model.eval()
     try:
-        with torch.no_grad():
+        with in_eval(model), torch.no_grad():
             InPrecision(model, "fp32")(example)
     except RuntimeError:  # a network that calls `view` on what lies in another order
         model.to(memory_format=torch.contiguous_format)
         return False
-    finally:
-        for module in training:
-            module.training = True
     return True
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.contracts import Split, Threat
+from robustkit.training.modes import in_eval
 from robustkit.training.perturbation import Perturbation
 
 _AT_ONCE = 500
@@ -27,16 +28,13 @@ def robust_accuracy(model: nn.Module, split: Split, device: str, threat: Threat,
 
 
 def _share(model: nn.Module, split: Split, device: str, count: int, moved: Callable[[Tensor, Tensor], Tensor]) -> float:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
     right = 0
-    for start in range(0, count, _AT_ONCE):
-        index = torch.arange(start, min(start + _AT_ONCE, count)) * len(split) // count  # may be sorted by class
-        x, y = split.batch(index)
-        x, y = x.to(device), y.to(device)
-        x = moved(x, y)
-        with torch.no_grad():
-            right += int((model(x).argmax(dim=1) == y).sum())
-    for module in training:
-        module.training = True
+    with in_eval(model):
+        for start in range(0, count, _AT_ONCE):
+            index = torch.arange(start, min(start + _AT_ONCE, count)) * len(split) // count  # may be sorted by class
+            x, y = split.batch(index)
+            x, y = x.to(device), y.to(device)
+            x = moved(x, y)
+            with torch.no_grad():
+                right += int((model(x).argmax(dim=1) == y).sum())
     return right / count if count else math.nan

@@ -25,6 +25,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bim": {"steps": 4},
     "pgd": {"steps": 4, "restarts": 2},
     "mifgsm": {"steps": 4},
+    "apgd": {"steps": 6, "restarts": 2},
+    "square": {"queries": 100},
+    "ddn": {"steps": 30},
+    "fmn": {"steps": 30},
+    "cw": {"steps": 30, "binary_search_steps": 4, "initial_const": 1.0, "step_size": 0.1},
 }
 HOST = Host(discover=False)
 
@@ -93,7 +98,8 @@ def test_adversarial_examples_are_in_ball_and_box(
     assert x_adv.shape == x.shape
     assert x_adv.dtype == dtype
     assert not x_adv.requires_grad
-    assert bool((distance(x_adv.double(), x.double(), case.norm) <= threat.allowance).all())
+    if case.entry.goal == "budget":
+        assert bool((distance(x_adv.double(), x.double(), case.norm) <= threat.allowance).all())
     assert 0 <= float(x_adv.min()) <= float(x_adv.max()) <= 1
 
 
@@ -149,7 +155,12 @@ def test_a_sample_gets_the_same_alone_or_in_company(case: Case, untrained: Make)
     model, x, y = untrained((8, 2, 6, 6))
     together = run(case.attack(), model, x, y, case.threat)
     alone = torch.cat([run(case.attack(), model, x[i : i + 1], y[i : i + 1], case.threat) for i in range(8)])
-    assert torch.allclose(together, alone, atol=1e-5)
+    if case.entry.goal == "budget":
+        assert torch.allclose(together, alone, atol=1e-5)
+    else:  # each look at the boundary decides on the way to come, and rounding may decide it
+        far, far_alone = (distance(z, x, case.norm) for z in (together, alone))
+        assert float((far / far_alone - 1).abs().median()) <= 1e-3
+        assert float((far / far_alone - 1).abs().max()) <= 0.1
 
 
 @every
@@ -180,7 +191,9 @@ def test_targets_are_reached(case: Case, trained: Any) -> None:
     model, x = trained.model, trained.x[:60]
     target = (trained.y[:60] + 1) % 10
     threat = Threat(case.norm, {"linf": 0.4, "l2": 6.0, "l1": 80.0, "l0": 0.0}[case.norm])
-    more = {"steps": 20} if case.entry.name in ("bim", "pgd", "mifgsm") else {}
+    more = {"steps": 20} if case.entry.name in ("bim", "pgd", "mifgsm", "apgd") else {}
+    if case.entry.name in ("ddn", "fmn"):
+        more = {"steps": 300 if case.norm == "l0" else 100}
     x_adv = run(case.attack(targeted=True, **more), model, x, target, threat)
     with torch.no_grad():
         before, after = (torch.log_softmax(model(z), dim=1).gather(1, target[:, None]) for z in (x, x_adv))
@@ -199,7 +212,8 @@ def test_a_norm_that_does_not_fit_is_refused_by_name(entry: AttackEntry, linear:
         if norm in entry.norms:
             assert run(attack, model, x, y, threat).shape == x.shape
         else:
-            with pytest.raises(UsageError, match=rf"{entry.name} has no form for norm={norm}; it fits linf, l2, l1"):
+            fits = ", ".join(known for known in NORMS if known in entry.norms)
+            with pytest.raises(UsageError, match=rf"{entry.name} has no form for norm={norm}; it fits {fits}"):
                 run(attack, model, x, y, threat)
 
 
@@ -209,6 +223,15 @@ def test_parameters_out_of_range_are_refused(case: Case) -> None:
         "steps": 0,
         "draws": 0,
         "restarts": 0,
+        "queries": 0,
+        "area": 1.5,
+        "gamma": 1.5,
+        "radius": -1.0,
+        "candidates": 0,
+        "overshoot": -0.1,
+        "binary_search_steps": 0,
+        "confidence": -1.0,
+        "classes": 0,
         "step_size": -0.1,
         "alpha": -0.1,
         "decay": -1.0,

@@ -1,4 +1,4 @@
-"""fgsm_at, rfgsm_at and pgd_at against the same training written out by hand."""
+"""Adversarial training by cross-entropy, single-step and with PGD, against the same training written out by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from robustkit.contracts import Data, Recipe, Threat, Training
 from robustkit.data.splits import ArraySplit
+from robustkit.defenses.fast_at import FastAT
 from robustkit.defenses.fgsm_at import FGSMAT
+from robustkit.defenses.nfgsm import NFGSM
 from robustkit.defenses.pgd_at import PGDAT
 from robustkit.defenses.rfgsm_at import RFGSMAT
 from robustkit.params import ParamError, UsageError
@@ -89,6 +91,17 @@ def rfgsm(direction: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return clip(start + 0.5 * EPS * direction(start), x)
 
 
+def fast(direction: Callable[[Tensor], Tensor], x: Tensor, alpha: float = 1.25) -> Tensor:
+    start = (x + torch.empty_like(x).uniform_(-EPS, EPS)).clamp(0, 1)
+    return clip(start + alpha * EPS * direction(start), x)
+
+
+def nfgsm(direction: Callable[[Tensor], Tensor], x: Tensor, noise: float = 2.0, inside: bool = False) -> Tensor:
+    start = (x + torch.empty_like(x).uniform_(-noise * EPS, noise * EPS)).clamp(0, 1)
+    point = (start + EPS * direction(start)).clamp(0, 1)
+    return clip(point, x) if inside else point
+
+
 def pgd(direction: Callable[[Tensor], Tensor], x: Tensor, steps: int = 3, start: bool = True) -> Tensor:
     point = (x + torch.empty_like(x).uniform_(-EPS, EPS)).clamp(0, 1) if start else x
     for _ in range(steps):
@@ -112,10 +125,14 @@ def trained(defense: object, model: nn.Module, data: Data) -> nn.Module:
         (FGSMAT(), fgsm, 0.0),
         (FGSMAT(clean_share=0.5), fgsm, 0.5),
         (RFGSMAT(), rfgsm, 0.0),
+        (FastAT(), fast, 0.0),
+        (FastAT(clean_share=0.5), fast, 0.5),
+        (NFGSM(), nfgsm, 0.0),
+        (NFGSM(clean_share=0.5), nfgsm, 0.5),
         (PGDAT(steps=3), pgd, 0.0),
         (PGDAT(steps=3, clean_share=0.25), pgd, 0.25),
     ],
-    ids=["fgsm_at", "fgsm_at-half", "rfgsm_at", "pgd_at", "pgd_at-quarter"],
+    ids=["fgsm", "fgsm-half", "rfgsm", "fast", "fast-half", "nfgsm", "nfgsm-half", "pgd", "pgd-quarter"],
 )
 def test_it_is_the_training_written_out(
     defense: object, inner: Inner, share: float, model: nn.Module, data: Data
@@ -128,22 +145,41 @@ def test_it_is_the_training_written_out(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "frozen"),
+    ("defense", "wrong", "frozen"),
     [
-        (lambda d, x: pgd(d, x, steps=2), True),
-        (lambda d, x: pgd(d, x, start=False), True),
-        (fgsm, True),
-        (pgd, False),  # statistics of BatchNorm moved by the inner attack
+        (PGDAT(steps=3), lambda d, x: pgd(d, x, steps=2), True),
+        (PGDAT(steps=3), lambda d, x: pgd(d, x, start=False), True),
+        (PGDAT(steps=3), fgsm, True),
+        (PGDAT(steps=3), pgd, False),  # statistics of BatchNorm moved by the inner attack
+        (FastAT(), fgsm, True),  # no random start
+        (FastAT(), lambda d, x: fast(d, x, alpha=1.0), True),
+        (FastAT(), fast, False),
+        (NFGSM(), lambda d, x: nfgsm(d, x, inside=True), True),
+        (NFGSM(), lambda d, x: nfgsm(d, x, noise=1.0), True),
+        (NFGSM(), nfgsm, False),
     ],
-    ids=["steps", "start", "fgsm", "train-mode"],
+    ids=[
+        "pgd-steps",
+        "pgd-start",
+        "pgd-fgsm",
+        "pgd-train-mode",
+        "fast-start",
+        "fast-alpha",
+        "fast-train-mode",
+        "nfgsm-clipped",
+        "nfgsm-noise",
+        "nfgsm-train-mode",
+    ],
 )
-def test_a_wrong_inner_attack_would_be_noticed(wrong: Inner, frozen: bool, model: nn.Module, data: Data) -> None:
+def test_a_wrong_inner_attack_would_be_noticed(
+    defense: object, wrong: Inner, frozen: bool, model: nn.Module, data: Data
+) -> None:
     expected = copy.deepcopy(model)
     by_hand(expected, data, wrong, frozen_statistics=frozen)
-    assert difference(trained(PGDAT(steps=3), model, data), expected) > 1e-4
+    assert difference(trained(defense, model, data), expected) > 1e-4
 
 
-@pytest.mark.parametrize("defense", [FGSMAT(), RFGSMAT(), PGDAT()], ids=repr)
+@pytest.mark.parametrize("defense", [FGSMAT(), RFGSMAT(), FastAT(), NFGSM(), PGDAT()], ids=repr)
 @pytest.mark.parametrize(("norm", "eps"), [("l2", 0.5), ("l1", 2.0)])
 def test_other_norms_train(defense: object, norm: str, eps: float, model: nn.Module, data: Data) -> None:
     training = Training(threat=Threat(norm, eps), recipe=RECIPE, precision="fp32")  # type: ignore[arg-type]

@@ -112,6 +112,27 @@ def test_models_are_trained_once_for_all_runs(spec: Spec, bench: Bench) -> None:
     assert not any(isinstance(event, TrainingStep) for event in events)
 
 
+def test_a_collapse_in_training_is_told_even_years_later(
+    spec: Spec, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from robustkit.report.footer import footer
+    from robustkit.training import keep
+
+    monkeypatch.setattr(keep, "_FALL", -1.0)  # anything short of perfect is a collapse
+    recipe = {"epochs": 5, "schedule": "constant", "lr": 0.01}
+    easy = {"recipe": recipe, "eps": (0.01,)}
+    with pytest.warns(RuntimeWarning, match="catastrophic overfitting in epoch"):
+        first = bench(spec(**easy), "one")
+    second = bench(spec(**easy, attacks=("bim",)), "two")  # from the cache
+    epochs = first.record("fgsm_at", "clean")["subject"]["collapsed"]
+    assert set(epochs) < {2, 3, 4, 5}
+    line = f"fgsm_at (seed 0): catastrophic overfitting in training, epoch {', '.join(map(str, epochs))}"
+    for ran in (first, second):
+        assert ran.record("fgsm_at", "clean")["subject"]["collapsed"] == epochs
+        assert ran.record("standard", "clean")["subject"]["collapsed"] == []
+        assert line in footer(ran.records, {})
+
+
 def test_a_run_directory_needs_no_cache(spec: Spec, bench: Bench) -> None:
     first = bench(spec())
     shutil.rmtree(ModelCache().directory)

@@ -1,4 +1,4 @@
-"""The built-in attacks against the kit that plugin authors use."""
+"""The built-in attacks and defenses against the kit that plugin authors use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from robustkit import testing
 _LINEAR_ALONE = "refuses networks that are not affine, as those checks use"
 EXPECTED = {
     "rfgsm-*-linear_*": "half of the budget goes to a random step",
+    "fmn-l0-linear_optimum": "one sample of ten needs four values, for three",
     **{
         f"linear_exact-{check}": _LINEAR_ALONE
         for check in (
@@ -25,6 +26,25 @@ EXPECTED = {
 }
 
 
-@testing.parametrize("robustkit", kinds=["attack"], expected_failures=EXPECTED)
+# searches that take thousands of passes; fewer suffice for small networks
+SETTINGS = {
+    "square": {"queries": 200},
+    "cw": {"steps": 100, "binary_search_steps": 6, "initial_const": 0.1, "step_size": 0.05},
+}
+
+
+@testing.parametrize("robustkit", kinds=["attack"], settings=SETTINGS, expected_failures=EXPECTED)
 def test_attack(check: testing.Check) -> None:
+    check()
+
+
+REFUSED = {
+    f"linear_at-{check}": _LINEAR_ALONE
+    for check in ("network", "classifies", "gradient", "same_seed", "data_untouched", "silent")
+}
+FEW = {name: {"steps": 2} for name in ("pgd_at", "mixed_at", "trades", "mart", "smooth_adv")}
+
+
+@testing.parametrize("robustkit", kinds=["defense"], expected_failures=REFUSED, settings=FEW)
+def test_defense(check: testing.Check) -> None:
     check()

@@ -57,9 +57,10 @@ def test_training_learns_and_equal_seeds_give_equal_weights(defense: object, dat
 
 
 def test_the_callers_generator_and_grad_mode_are_left_alone(data: Data) -> None:
+    model = make_model()  # seeds and draws
     before = torch.get_rng_state()
     with torch.no_grad():
-        train(make_model(), data, make_training(), OnExamples(), "x")
+        train(model, data, make_training(), OnExamples(), "x")
         assert not torch.is_grad_enabled()
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -82,6 +83,44 @@ def test_free_training_divides_epochs_by_m_and_counts_the_schedule_by_replay(dat
     # the ramp moves with every replay, not with every batch
     assert rates[0] < rates[1] < rates[2] < rates[3]
     assert rates[23] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("per", ["batch", "epoch"])
+def test_radii_are_drawn_for_each_batch_or_epoch_and_never_beyond_eps(per: str, data: Data) -> None:
+    seen: list[float] = []
+
+    class Spy(_Replayed):
+        def observe(self, examples, x, threat, memory):  # type: ignore[no-untyped-def]
+            seen.append(threat.eps)
+            super().observe(examples, x, threat, memory)
+
+    recipe = Recipe(epochs=6, batch_size=16, lr=0.01, eps_draw="uniform", eps_per=per)  # type: ignore[arg-type]
+    train(make_model(), data, make_training(recipe=recipe), Spy(2, 1.0), "free")
+    assert len(seen) == 3 * 4 * 2  # epochs x batches x replays
+    assert 0 <= min(seen) <= max(seen) <= 0.1
+    assert all(first == second for first, second in zip(seen[::2], seen[1::2], strict=True))  # replays share one
+    assert len(set(seen)) == (12 if per == "batch" else 3)
+    again = seen.copy()
+    seen.clear()
+    train(make_model(), data, make_training(recipe=recipe), Spy(2, 1.0), "free")
+    assert seen == again
+
+
+def test_a_radius_is_drawn_for_each_image(data: Data) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Spy(_Replayed):
+        def observe(self, examples, x, threat, memory):  # type: ignore[no-untyped-def]
+            seen.append(threat.eps * threat.shares)
+            super().observe(examples, x, threat, memory)
+
+    recipe = Recipe(epochs=2, batch_size=16, lr=0.01, ramp=1.0, eps_draw="uniform", eps_per="image")
+    train(make_model(), data, make_training(recipe=recipe), Spy(1, 1.0), "free")
+    radii = torch.stack(seen)  # (8, 16)
+    assert len(radii.unique()) == 8 * 16
+    grown = 0.1 * torch.arange(1, 9) / 8  # the ramp goes on under the draws
+    assert bool((radii <= grown[:, None]).all())
+    assert bool((radii.amax(dim=1) > 0.6 * grown).all())
 
 
 def test_free_training_moves_delta_by_the_gradient_of_before_the_weight_step(tmp_path: Path) -> None:
@@ -122,7 +161,7 @@ def test_free_training_keeps_delta_between_batches_inside_ball_and_box() -> None
     assert float((first + memory["delta"]).max()) <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("start", ["clean", "uniform", "sign"])
+@pytest.mark.parametrize("start", ["clean", "uniform", "sign", "normal"])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_the_inner_attack_stays_in_the_ball_and_leaves_model_and_gradients_alone(start: str, norm: str) -> None:
     threat = Threat(norm, {"linf": 0.1, "l2": 0.5, "l1": 2.0}[norm])  # type: ignore[arg-type]

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from robustkit.contracts import Recipe
-from robustkit.training.schedule import radius, rate
+from robustkit.training.schedule import drawn_shares, radius, rate
 
 SCHEDULES = ("cyclic", "onecycle", "step", "constant")
 
@@ -39,3 +44,29 @@ def test_the_radius_grows_over_its_share_and_is_full_afterwards() -> None:
     assert radii[0] == pytest.approx(0.3 / 50)
     assert radii[49:] == [0.3] * 51
     assert radius(Recipe(ramp=0.0), 0.3, 0, 100) == 0.3
+
+
+def shares_of(count: int, **fields: object) -> list[Any]:
+    generator = torch.Generator().manual_seed(0)
+    return list(itertools.islice(drawn_shares(Recipe(**fields), 7, generator), count))  # type: ignore[arg-type]
+
+
+def test_a_fixed_radius_is_used_as_it_is() -> None:
+    assert set(shares_of(5)) == {1.0}
+
+
+@pytest.mark.parametrize("per", ["batch", "image"])
+@pytest.mark.parametrize("kind", ["uniform", "normal"])
+def test_drawn_radii_have_the_distribution_by_scipy(kind: str, per: str) -> None:
+    known = stats.uniform(0, 1) if kind == "uniform" else stats.truncnorm(0, 2, loc=0, scale=0.5)
+    drawn = shares_of(2000 if per == "batch" else 300, eps_draw=kind, eps_per=per)
+    shares = drawn if per == "batch" else torch.cat(drawn).tolist()
+    assert 0 <= min(shares) <= max(shares) <= 1
+    assert stats.kstest(shares, known.cdf).pvalue > 0.01
+    other = stats.uniform(0, 1) if kind == "normal" else stats.truncnorm(0, 2, loc=0, scale=0.5)
+    assert stats.kstest(shares, other.cdf).pvalue < 1e-6
+
+
+def test_one_radius_an_epoch_where_that_is_asked_for() -> None:
+    assert len(set(shares_of(9, eps_draw="uniform", eps_per="epoch"))) == 1
+    assert len(set(shares_of(9, eps_draw="uniform"))) == 9

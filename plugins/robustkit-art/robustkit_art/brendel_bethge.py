@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import types
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import tqdm.auto
 
 from robustkit.params import check, param
-from robustkit_art.bridge import ORDER, evasion, minimal
+from robustkit_art.bridge import ORDER, minimal
 from robustkit_art.library import unchanged
-from robustkit_art.local import numpy_for
+from robustkit_art.local import NumPy
 
 with unchanged():
     import numba  # noqa: F401 - without it ART leaves the attack out of its package
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from robustkit.contracts import Threat
+
+
+def _with_seeded_numpy(method: types.FunctionType) -> types.FunctionType:
+    """The method with a seeded `np`; numba, which compiles other functions of the module, must see the real one."""
+    names = {**method.__globals__, "np": NumPy()}
+    return types.FunctionType(method.__code__, names, method.__name__, method.__defaults__, method.__closure__)
+
+
+class _Seeded(module.BrendelBethgeAttack):  # type: ignore[misc]
+    """Draws starting points from NumPy's global generator, as the host has seeded it."""
+
+    _init_sample = _with_seeded_numpy(module.BrendelBethgeAttack._init_sample)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +64,10 @@ class BrendelBethge:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         order = 0 if threat.norm == "l0" else ORDER[threat.norm]
-        with numpy_for(module), _quiet():
+        with _quiet():
             return minimal(
                 lambda estimator: _WithoutStart(
-                    evasion.BrendelBethgeAttack(
+                    _Seeded(
                         estimator,
                         norm=order,
                         targeted=self.targeted,

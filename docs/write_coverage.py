@@ -1,6 +1,6 @@
 """Writes docs/coverage.md: every class of the wrapped libraries, and what came of it in the conformance kit.
 
-    python docs/coverage.py [PLUGIN ...]
+    python docs/write_coverage.py [PLUGIN ...]
 
 Runs all checks of the installed plugins, which takes a quarter of an hour on two cores.
 """
@@ -16,7 +16,6 @@ from pathlib import Path
 
 from robustkit import testing
 from robustkit.host import default_host
-from robustkit.report.files import markdown
 
 PAGE = Path(__file__).parent / "coverage.md"
 PLUGINS = {
@@ -40,8 +39,6 @@ def classes(plugin: str) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
 
 def section(plugin: str) -> str:
     """The table of one library."""
-    import pandas as pd
-
     covers, unsupported = classes(plugin)
     outcomes: dict[str, Counter[str]] = {}
     reasons: dict[str, set[str]] = {}
@@ -69,17 +66,23 @@ def section(plugin: str) -> str:
                     "limits": "; ".join([registered.entry.notes, *sorted(reasons.get(name, ()))]).strip("; ") or "–",
                 }
             )
-    out = [f"## {PLUGINS[plugin]} {metadata.version(PLUGINS[plugin])}\n", markdown(pd.DataFrame(rows))]
+    out = [f"## {PLUGINS[plugin]} {metadata.version(PLUGINS[plugin])}\n", table(rows)]
     if unsupported:
         out.append("No entry:\n")
-        out.append(markdown(pd.DataFrame([{"class": k, "reason": v} for k, v in sorted(unsupported.items())])))
+        out.append(table([{"class": k, "reason": v} for k, v in sorted(unsupported.items())]))
     return "\n".join(out)
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Markdown without padding, for the columns are of very different widths."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([text.replace("|", "\\|") for text in row.values()] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> None:
     head = (
         "# Coverage\n\nEvery class of the wrapped libraries: as which entry it is offered, what the conformance kit says "
-        "of it, or why it is no entry. Written by `python docs/coverage.py` from a run of the kit.\n"
+        "of it, or why it is no entry. Written by `python docs/write_coverage.py` from a run of the kit.\n"
     )
     PAGE.write_text("\n".join([head, *(section(plugin) for plugin in sys.argv[1:] or PLUGINS)]), encoding="utf-8")
 
