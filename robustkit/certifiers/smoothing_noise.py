@@ -17,7 +17,8 @@ from robustkit.contracts import Norm
 class Noise(Protocol):
     """`radius(p)` is 0 at p ≤ 1/2 and grows; `share(r)` is its inverse."""
 
-    norm: Norm
+    @property
+    def norm(self) -> Norm: ...
 
     def draw(self, x: Tensor) -> Tensor: ...
     def radius(self, share: Floats) -> Floats: ...
