@@ -84,25 +84,26 @@ GROUPS = (
     Group(
         "APGD on cross-entropy, 50 steps, 1 restart",
         "linf",
-        ("torchattacks.apgd:steps=50:restarts=1", "art.apgd:steps=50:restarts=1"),
+        ("apgd:steps=50", "torchattacks.apgd:steps=50:restarts=1", "art.apgd:steps=50:restarts=1"),
         100,
     ),
     Group(
         "Square, 500 queries",
         "linf",
-        ("torchattacks.square:queries=500", "art.square:queries=500"),
+        ("square:queries=500", "torchattacks.square:queries=500", "art.square:queries=500"),
         100,
     ),
     Group(
         "DeepFool, 50 steps",
         "l2",
-        ("foolbox.deepfool:steps=50", "torchattacks.deepfool:steps=50", "art.deepfool:steps=50"),
+        ("deepfool:steps=50", "foolbox.deepfool:steps=50", "torchattacks.deepfool:steps=50", "art.deepfool:steps=50"),
         50,
     ),
     Group(
         "Carlini and Wagner, 100 steps a constant",
         "l2",
         (
+            "cw:steps=100:binary_search_steps=5:initial_const=1",
             "foolbox.cw:steps=100:binary_search_steps=5:initial_const=1",
             "art.cw:steps=100:binary_search_steps=5:initial_const=1",
             "torchattacks.cw:steps=500",
@@ -112,13 +113,20 @@ GROUPS = (
     Group(
         "Minimal distance by gradients, 100 steps",
         "l2",
-        ("foolbox.ddn:steps=100", "foolbox.fmn:steps=100"),
+        ("ddn:steps=100", "foolbox.ddn:steps=100", "fmn:steps=100", "foolbox.fmn:steps=100"),
         100,
+    ),
+    Group(
+        "FAB, 20 steps, 1 restart",
+        "linf",
+        ("fab:steps=20", "torchattacks.fab:steps=20:restarts=1"),
+        50,
     ),
     Group(
         "AutoAttack, and what other libraries call so",
         "linf",
         (
+            "autoattack",
             "pyautoattack.autoattack",
             "torchattacks.apgd_fab_square_10:queries=1000",
             "art.apgd_deepfool_square:steps=20:restarts=1:queries=200",

@@ -1,17 +1,19 @@
 """Is an attack faster through RobustKit than called by hand? Is the native one?
 
-    python benchmarks/attack_speed.py --data-dir FOLDER --cifar FILE.npz [--only cnn|resnet18] [--rounds 5]
+    python benchmarks/attack_speed.py --data-dir FOLDER --cifar FILE.npz [--only cnn|resnet18|resnet20] [--rounds 5]
 
 FOLDER holds Fashion-MNIST as the data set `fashion_mnist` wants it; FILE holds arrays x (N, 3, 32, 32) uint8 and y
-(N,), of which the first 2,500 are used. For each attack: the library called directly as its documentation shows
-(`direct.py`), the same through RobustKit, and the native one where there is one, in turn in one process, all in float32
-at equal settings. Robust accuracies are judged alike: right on the clean input, and not misclassified inside of
-the ball. The floor is a bare loop of as many forward passes and input gradients as the native attack needed.
+(N,), of which the first 2,500 are used; resnet20 is an undefended network that others trained. For each attack: the
+library called directly as its documentation shows (`direct.py`), the same through RobustKit, and the native one, in
+turn in one process, all in float32 at equal settings. Robust accuracies are judged alike: right on the clean input,
+and not misclassified inside of the ball. The floor is a bare loop of as many forward passes and input gradients as the
+native attack needed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -25,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import direct
 import numpy as np
 import pandas as pd
+import reference_networks
 import torch
 from machine import spread, stated
 from torch import Tensor, nn
@@ -34,6 +37,7 @@ from robustkit.contracts import Norm, Threat
 from robustkit.data.load import load_data
 from robustkit.engine.evaluate import Arena, BlockResult
 from robustkit.host import default_host
+from robustkit.models.weights import load_checkpoint
 from robustkit.norms import distance
 from robustkit.precision import search_model
 from robustkit.report.files import markdown
@@ -48,7 +52,7 @@ class Case:
 
     title: str
     norm: Norm
-    native: str | None
+    native: str
     wrapped: dict[str, tuple[str, direct.Call]]
     dear: bool = False  # on fewer samples
 
@@ -149,12 +153,12 @@ def gradient_cases(eps: float, eps2: float) -> list[Case]:
 
 
 def other_cases() -> list[Case]:
-    """Ensembles, black boxes and minimal distances; no native one yet."""
+    """Adaptive steps, ensembles, black boxes and minimal distances."""
     return [
         Case(
             "APGD-50",
             "linf",
-            None,
+            "apgd:steps=50",
             {
                 "torchattacks": (
                     "torchattacks.apgd:steps=50",
@@ -170,7 +174,7 @@ def other_cases() -> list[Case]:
         Case(
             "Square-300",
             "linf",
-            None,
+            "square:queries=300",
             {
                 "torchattacks": (
                     "torchattacks.square:queries=300",
@@ -183,7 +187,7 @@ def other_cases() -> list[Case]:
         Case(
             "FAB-10",
             "linf",
-            None,
+            "fab:steps=10",
             {
                 "torchattacks": (
                     "torchattacks.fab:steps=10",
@@ -195,14 +199,14 @@ def other_cases() -> list[Case]:
         Case(
             "AutoAttack standard",
             "linf",
-            None,
+            "autoattack",
             {"pyautoattack": ("pyautoattack.autoattack", direct.pyautoattack("Linf"))},
             dear=True,
         ),
         Case(
             "DeepFool-50",
             "l2",
-            None,
+            "deepfool:steps=50",
             {
                 "foolbox": (
                     "foolbox.deepfool:steps=50",
@@ -222,7 +226,7 @@ def other_cases() -> list[Case]:
         Case(
             "C&W, 50 steps",
             "l2",
-            None,
+            "cw:steps=50:binary_search_steps=3",
             {
                 "torchattacks": ("torchattacks.cw:steps=50", direct.torchattacks("CW", budget=False, steps=50)),
                 "foolbox": (
@@ -239,7 +243,7 @@ def other_cases() -> list[Case]:
         Case(
             "DDN-50",
             "l2",
-            None,
+            "ddn:steps=50",
             {"foolbox": ("foolbox.ddn:steps=50", direct.foolbox("DDNAttack", budget=False, steps=50))},
             dear=True,
         ),
@@ -318,7 +322,7 @@ def verification(model: nn.Module, x: Tensor) -> float:
 
 
 def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, rounds: int) -> list[dict[str, str]]:
-    """One row a library, one for the native attack."""
+    """One row a library, and one for the native attack."""
     hands = {name: Timed() for name in case.wrapped}
     wraps = {name: Timed() for name in case.wrapped}
     native, floors, checks = Timed(), [], []
@@ -335,10 +339,9 @@ def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, 
             np.random.seed(turn)  # noqa: NPY002 - what ART draws from
             by_hand(call, model, x, y, threat, hands[name])
             through(text, arena, x, y, threat, turn, wraps[name])
-        if case.native:
-            result = through(case.native, arena, x, y, threat, turn, native)
-            floors.append(floor(model, x, y, result.forwards, result.backwards))
-            checks.append(verification(model, x))
+        result = through(case.native, arena, x, y, threat, turn, native)
+        floors.append(floor(model, x, y, result.forwards, result.backwards))
+        checks.append(verification(model, x))
     rows = [
         {
             "attack": case.title,
@@ -352,23 +355,22 @@ def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, 
         }
         for name in case.wrapped
     ]
-    if case.native:
-        fastest = min(hands, key=lambda name: hands[name].median)
-        bare = statistics.median(floors)
-        total = bare + statistics.median(checks)
-        rows.append(
-            {
-                "attack": case.title,
-                "norm": case.norm,
-                "library": "native",
-                "direct s": f"{hands[fastest].median:.3f} ({fastest}, the fastest)",
-                "direct robust": f"{100 * hands[fastest].accuracy:.1f}",
-                "RobustKit s": spread(native.seconds),
-                "RobustKit robust": f"{100 * native.accuracy:.1f}",
-                "RobustKit / direct": f"{native.median / hands[fastest].median:.2f}",
-                "over the floor": f"{native.median / total:.2f}",
-            }
-        )
+    fastest = min(hands, key=lambda name: hands[name].median)
+    bare = statistics.median(floors)
+    total = bare + statistics.median(checks)
+    rows.append(
+        {
+            "attack": case.title,
+            "norm": case.norm,
+            "library": "native",
+            "direct s": f"{hands[fastest].median:.3f} ({fastest}, the fastest)",
+            "direct robust": f"{100 * hands[fastest].accuracy:.1f}",
+            "RobustKit s": spread(native.seconds),
+            "RobustKit robust": f"{100 * native.accuracy:.1f}",
+            "RobustKit / direct": f"{native.median / hands[fastest].median:.2f}",
+            "over the floor": f"{native.median / total:.2f}",
+        }
+    )
     return rows
 
 
@@ -402,7 +404,21 @@ def resnet18(given: argparse.Namespace) -> tuple[dict[str, nn.Module], Tensor, T
     return models, *data.test.batch(torch.arange(given.samples or 16)), 8 / 255, 0.5
 
 
-SUBJECTS: dict[str, Subjects] = {"cnn": cnn, "resnet18": resnet18}
+def resnet20(given: argparse.Namespace) -> tuple[dict[str, nn.Module], Tensor, Tensor, float, float]:
+    """An undefended CIFAR-10 network of 91.7 % that others trained, in the folder ROBUSTKIT_DATA."""
+    folder = os.environ.get("ROBUSTKIT_DATA")
+    if not folder:
+        raise SystemExit("resnet20 needs the reference models: set ROBUSTKIT_DATA to their folder, or give --only cnn")
+    model = reference_networks.resnet20()
+    load_checkpoint(model, Path(folder) / "reference_models" / "cifar10_resnet20.safetensors")
+    count = given.samples or 64
+    with np.load(Path(folder) / "cifar10" / "test.npz") as arrays:
+        x, y = torch.from_numpy(arrays["x"][:count]), torch.from_numpy(arrays["y"][:count].astype(np.int64))
+    return {"cifar10_resnet20": model}, x.float() / 255, y, 8 / 255, 0.5
+
+
+SUBJECTS: dict[str, Subjects] = {"cnn": cnn, "resnet18": resnet18, "resnet20": resnet20}
+DEAR = {"cnn": 12, "resnet18": 4, "resnet20": 12}
 
 
 def main() -> None:
@@ -412,14 +428,14 @@ def main() -> None:
     parser.add_argument("--only", choices=sorted(SUBJECTS))
     parser.add_argument("--cases", help="titles by comma, such as FGSM,PGD-20; by default all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--samples", type=int, help="images; by default 200 for cnn and 16 for resnet18")
-    parser.add_argument("--dear", type=int, help="images for dear attacks; by default 12 and 4")
+    parser.add_argument("--samples", type=int, help="images; by default 200 for cnn, 16 for resnet18, 64 for resnet20")
+    parser.add_argument("--dear", type=int, help="images for dear attacks; by default 12, 4 and 12")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     given = parser.parse_args()
     for name in [given.only] if given.only else SUBJECTS:
         models, x, y, eps, eps2 = SUBJECTS[name](given)
         path = given.output / f"attack_speed_{name}.md"
-        dear = given.dear or {"cnn": 12, "resnet18": 4}[name]
+        dear = given.dear or DEAR[name]
         out = [
             f"# Attacks by hand and through RobustKit: {name}\n",
             "Seconds: median [min, max] of the rounds. Repeat with `python benchmarks/attack_speed.py "
