@@ -115,9 +115,32 @@ class GraphiteWhitebox:
                 num_patches_to_remove=self.num_patches_to_remove,
                 rotation_range=(-self.rotation, self.rotation),
             )
+            attack._eval = _Ending(attack._eval, self.min_tr)
             return generate(attack, part, labels)
 
         return _each(run, model, x, y, self.targeted, example=False)
+
+
+class _Ending:
+    """ART's measure of success, which ends its loop where nothing more can be taken from the mask.
+
+    ART takes squares from the mask for as long as enough transformed images reach the target, and goes on for ever
+    where they do so with an empty mask: where the transformed clean image is of the target class.
+    """
+
+    def __init__(self, measure: Any, enough: float) -> None:
+        self._measure = measure
+        self._enough = enough
+        self._succeeded: float | None = None  # size of the mask
+
+    def __call__(self, image: Tensor, changed: Tensor, mask: Tensor, *rest: Any) -> float:
+        size = float(mask.detach().sum())
+        if size == self._succeeded:
+            return -1.0
+        share = float(self._measure(image, changed, mask, *rest))
+        if share >= self._enough:
+            self._succeeded = size
+        return share
 
 
 @dataclass(frozen=True)
