@@ -224,7 +224,7 @@ def other_cases() -> list[Case]:
             dear=True,
         ),
         Case(
-            "C&W, 50 steps",
+            "C&W-50",
             "l2",
             "cw:steps=50:binary_search_steps=3",
             {
