@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 from machine import stated
 
-from robustkit.certifiers.confidence import Floats, Ints, floor, lower_limit
+from robustkit.certifiers.confidence import Floats, floor, lower_limit
 from robustkit.certifiers.smoothing import Smoothing
 from robustkit.certifiers.smoothing_noise import Gaussian
 from robustkit.certifiers.stopping import Draw, Found, Plan, adaptive, fixed
@@ -180,8 +180,8 @@ def main() -> None:
         "\n### One radius, alpha = 0.001\n",
         "Difference of the adaptive mode's certified accuracy from that of `fixed`, in points, and mean passes an "
         "image over all images, right or wrong. To reach: 0.3 points, 1,500 passes. The floor is ln(1/alpha)/KL, the "
-        "mean number of draws that any sequential test needs, for images that `fixed` certifies more often than not, and 0 "
-        "for the others; fewer passes than that are possible where some of them are given up.\n",
+        "mean number of draws that any sequential test needs, for images that `fixed` certifies more often than not, "
+        "and 0 for the others; fewer passes than that are possible where some of them are given up.\n",
         "| log | radius | fixed % | looks: gap | passes | mixture: gap | passes | floor |\n"
         + "|---|---"
         + "|---:" * 6

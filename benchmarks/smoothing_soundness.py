@@ -12,14 +12,13 @@ import argparse
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(HERE.parent / "tests" / "certifiers"))
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "certifiers"))
 
 from machine import stated
 from test_stopping import ALPHA, FAR, JUST, MODES, N, check_sound
 
-RESULT = HERE / "results" / "smoothing_soundness.md"
+RESULT = Path(__file__).parent / "results" / "smoothing_soundness.md"
 
 
 def main() -> None:

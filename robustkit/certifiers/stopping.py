@@ -113,7 +113,8 @@ def adaptive(draw: Draw, tested: Ints, noise: Noise, plan: Plan, radii: tuple[fl
 
 def _needed(goals: Floats, last: int) -> Floats:
     """The share of hits without which a goal is hopeless at the last look: 3 standard deviations above it."""
-    return goals + 3 * np.sqrt(goals * (1 - goals) / last)
+    needed: Floats = goals + 3 * np.sqrt(goals * (1 - goals) / last)
+    return needed
 
 
 def _patience(plan: Plan, size: int) -> float:
