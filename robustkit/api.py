@@ -89,6 +89,7 @@ class BenchResult:
 def bench(
     defenses: Sequence[str | Mapping[str, Any]] | str = (),
     attacks: Sequence[str | Mapping[str, Any]] | str = (),
+    certifiers: Sequence[str | Mapping[str, Any]] | str = (),
     *,
     directory: str | Path | None = None,
     host: Host | None = None,
@@ -98,7 +99,7 @@ def bench(
     """Train, attack and compare; what `robustkit bench` does.
 
     Args:
-        defenses, attacks: texts ("pgd:steps=50"), or tables {"name": "pgd", "steps": 50}.
+        defenses, attacks, certifiers: texts ("pgd:steps=50"), or tables {"name": "pgd", "steps": 50}.
         directory: of the run; None is runs/ and a name that depends on what is asked, so that the same call
             goes on where it stopped and answers from its records when it is done.
         host: None is all installed plugins.
@@ -108,7 +109,8 @@ def bench(
     Raises:
         UsageError: a name, parameter or file that doesn't fit, before anything is trained.
     """
-    given = {**settings, "defenses": _list(defenses), "attacks": _list(attacks)}
+    lists = {"defenses": defenses, "attacks": attacks, "certifiers": certifiers}
+    given = {**settings, **{name: _list(items) for name, items in lists.items()}}
     host = host or default_host()
     plan = make_plan(BenchSpec.from_plain(given, "bench"), host)
     return run_plan(plan, Path(directory) if directory is not None else RUNS / plan.name, host, listen)

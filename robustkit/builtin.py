@@ -250,6 +250,23 @@ def robustkit_certifiers() -> Iterator[CertifierEntry]:
         paper="https://arxiv.org/abs/1902.02918",
         norms=_LP,
     )
+    yield CertifierEntry(
+        name="linear",
+        target="robustkit.certifiers.linear:Linear",
+        summary="The exact radius of a linear classifier, in closed form, in any norm.",
+        norms=frozenset({"linf", "l2", "l1", "l0"}),
+        probabilistic=False,
+        notes="For networks that are affine in their input: model=linear.",
+    )
+    yield CertifierEntry(
+        name="interval",
+        target="robustkit.certifiers.interval:IntervalBounds",
+        summary="Interval bounds through a sequential or residual ReLU network (IBP).",
+        paper="https://arxiv.org/abs/1810.12715",
+        norms=frozenset({"linf"}),
+        probabilistic=False,
+        notes="Loose but for networks that were trained for it.",
+    )
 
 
 @hookimpl

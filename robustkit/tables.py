@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from robustkit.contracts import Threat
+from robustkit.engine.certify import certified
 from robustkit.engine.statistics import wilson
 from robustkit.params import as_text
 
@@ -93,6 +94,13 @@ def attack_columns(records: Sequence[Record]) -> list[str]:
     return column_names(labels, radii_of(records))
 
 
+def certified_columns(records: Sequence[Record]) -> list[str]:
+    """The names of the columns of certified accuracies, in the order of the bench."""
+    labels = dict.fromkeys(r["component"]["label"] for r in records if r["kind"] == "certify")
+    radii = radii_of(records)
+    return [_name(f"certified {label}", eps, radii) for label in labels for eps in radii]
+
+
 def column_names(labels: Sequence[str], radii: Sequence[float]) -> list[str]:
     """The columns of accuracies that attacks of these labels make at these eps."""
     names = [_name(label, eps, radii) for label in labels for eps in radii]
@@ -101,7 +109,7 @@ def column_names(labels: Sequence[str], radii: Sequence[float]) -> list[str]:
 
 def radii_of(records: Sequence[Record]) -> list[float]:
     """Every eps that attacks are scored at; one without a budget lists them under "radii"."""
-    threats = [record["threat"] for record in records if record["kind"] == "attack"]
+    threats = [record["threat"] for record in records if record["kind"] != "clean"]
     return sorted({eps for threat in threats for eps in threat.get("radii", [threat["eps"]])})
 
 
@@ -142,6 +150,8 @@ def outcomes(mine: Sequence[Record], radii: Sequence[float], samples: Samples) -
         if record["kind"] == "clean":
             found["clean", None] = columns["clean_pred"] == columns["label"]
             continue
+        if record["kind"] == "certify":
+            continue
         for eps in _scored(record, radii):
             kept = robust(record, columns, eps)
             so_far = kept & worst.get((WORST, eps), kept)
@@ -162,6 +172,14 @@ def _row(mine: Sequence[Record], radii: Sequence[float], samples: Samples) -> di
     if attacks:
         for eps in radii:
             row |= _share(_name(WORST, eps, radii), right.get((WORST, eps)))
+    for record in (record for record in mine if record["kind"] == "certify"):
+        columns = samples(record["key"]) if record["status"] == "ok" else None
+        for eps in radii:
+            name = _name(f"certified {record['component']['label']}", eps, radii)
+            row |= {
+                **_share(name, None if columns is None else certified(columns, eps)),
+                f"{name} status": record["status"],
+            }
     row["success rate"] = np.nan
     if radii and ("clean", None) in right and (WORST, radii[-1]) in right:
         before, after = right["clean", None], right[WORST, radii[-1]]

@@ -32,8 +32,8 @@ class LinearExact:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         if not len(x):
             return x.clone()
-        weight, bias = _affine(model, x)
-        _require_affine(model, x, weight, bias)
+        weight, bias = affine(model, x)
+        require_affine(model, x, weight, bias)
         origin = flat(x).double()
         best = origin.clone()
         best_margin = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=x.device)
@@ -44,7 +44,7 @@ class LinearExact:
             better = (margin > best_margin) & (y != target)
             best[better], best_margin[better] = moved[better], margin[better]
         x_adv = project(best.to(x.dtype).reshape(x.shape), x, threat)  # rounding to x's dtype may leave the ball
-        _require_affine(model, x_adv, weight, bias)  # it may be affine near x alone
+        require_affine(model, x_adv, weight, bias)  # it may be affine near x alone
         return x_adv
 
 
@@ -86,7 +86,7 @@ def _fill_l2(size: Tensor, room: Tensor, eps: float) -> Tensor:
     return torch.where(short.all(dim=1, keepdim=True), room, torch.minimum(stretch * size, room))
 
 
-def _affine(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def affine(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """(W (K, D), b (K,)) in float64: the model's linearisation in the middle of the box."""
     with torch.enable_grad():
         point = torch.full_like(x[:1], 0.5).requires_grad_()
@@ -96,7 +96,9 @@ def _affine(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return weight, logits.detach().double() - weight @ point.detach().reshape(-1).double()
 
 
-def _require_affine(model: nn.Module, x: Tensor, weight: Tensor, bias: Tensor) -> None:
+def require_affine(
+    model: nn.Module, x: Tensor, weight: Tensor, bias: Tensor, who: str = "linear_exact", instead: str = "pgd"
+) -> None:
     """Raises UsageError where the logits at x are not W x + b."""
     with torch.no_grad():
         logits = model(x)
@@ -104,8 +106,8 @@ def _require_affine(model: nn.Module, x: Tensor, weight: Tensor, bias: Tensor) -
     scale = logits.double().abs().amax().clamp_min(1.0)
     if not bool(error <= _tolerance(logits) * scale):
         raise UsageError(
-            f"linear_exact needs a model that is affine in its input; this one departs from its linearisation "
-            f"by {float(error):.3g} in the logits. Use it with model=linear, or use pgd"
+            f"{who} needs a model that is affine in its input; this one departs from its linearisation "
+            f"by {float(error):.3g} in the logits. Use it with model=linear, or use {instead}"
         )
 
 

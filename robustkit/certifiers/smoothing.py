@@ -27,8 +27,8 @@ class Smoothing:
 
     mode="fixed" is the paper's CERTIFY: a class from n0 draws, a Clopper–Pearson limit from n fresh ones.
     mode="adaptive" looks at cumulative counts at 32, 40, … up to n draws and stops where an input is settled or
-    hopeless. With several radii alpha is spent over the looks (union bound); with a single one a truncated-
-    mixture martingale is used. It promises what "fixed" does.
+    hopeless; alpha is spent over the looks, half of it on the last (union bound). A single radius may be tested by a
+    truncated-mixture martingale instead. It promises what "fixed" does.
 
     Guarantee: for each input, with probability at least 1 − alpha / inputs over the noise, the smoothed version of
     f, executed as given (its precision, batches of `batch_size`; noise drawn and added in the dtype of x), is
@@ -49,9 +49,10 @@ class Smoothing:
     n: int = param(100_000, "draws that estimate; the most in adaptive mode", low=1)
     alpha: float = param(0.001, "probability of a false promise", low=1e-12, high=0.5)
     radii: tuple[float, ...] = param(
-        (), "adaptive: radii of interest; none: steps of sigma / 4", unit="input units", low=0
+        (), "adaptive: radii of interest; none: steps of sigma / 4 to 3 sigma", unit="input units", low=0
     )
-    futility: float = param(0.05, "adaptive: level at which an input is given up", low=0.0, high=0.5)
+    evidence: Literal["looks", "mixture"] = param("looks", "adaptive: how a single radius is tested")
+    futility: float = param(0.25, "adaptive: level at which an input is given up, at the last look", low=0.0, high=0.5)
     known_label: bool = param(True, "adaptive: test the label instead of selecting a class")
     inputs: int = param(1, "alpha is divided by it: the promise holds for so many inputs at once", low=1)
     batch_size: int = param(256, "noisy copies in a forward pass, of many inputs", low=1)
@@ -60,6 +61,8 @@ class Smoothing:
         check(self)
         if self.norm == "l1" and any(radius >= self.sigma for radius in self.radii):
             raise ParamError(f"radii={self.radii} must be below sigma={self.sigma:g} in l1")
+        if self.evidence == "mixture" and len(set(self.radii)) != 1:
+            raise ParamError(f"evidence=mixture tests a single radius; radii={self.radii} holds {len(set(self.radii))}")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Certificate:
         noise = self._noise(x)
@@ -79,6 +82,7 @@ class Smoothing:
                 alpha=alpha,
                 shares=tuple(noise.share(radius) for radius in radii),
                 futility=self.futility,
+                evidence=self.evidence,
             )
             found = adaptive(draw, tested, noise, plan, radii)
             found = replace(found, passes=found.passes + (0 if self.known_label else self.n0))
@@ -115,7 +119,7 @@ class Smoothing:
         reach = float(noise.radius(np.array((self.alpha / self.inputs / 2) ** (1 / self.n))))
         scale = noise.radius(np.array(0.8413447460685429)) if self.norm != "l1" else self.sigma
         step = float(scale) / 4
-        return tuple(step * k for k in range(int(reach / step) + 1))
+        return tuple(step * k for k in range(min(int(reach / step), 12) + 1))
 
 
 def predicted(counts: Ints, alpha: float) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -53,8 +54,7 @@ def fixed(draw: Draw, inputs: int, noise: Noise, n0: int, n: int, alpha: float) 
 class Plan:
     """How `adaptive` looks: sizes, the shares to be reached (rising, each > 1/2 or the first 1/2), and futility.
 
-    Where a single share is wanted it is tested by the mixture martingale; else each look has its own limit.
-    Giving up early is always sound, so `futility` costs nothing of alpha.
+    `evidence` says how a single share is tested: "looks", like several, or "mixture".
     """
 
     first: int
@@ -63,21 +63,20 @@ class Plan:
     alpha: float
     shares: tuple[float, ...]
     futility: float
+    evidence: Literal["looks", "mixture"] = "looks"
 
 
 def adaptive(draw: Draw, tested: Ints, noise: Noise, plan: Plan, radii: tuple[float, ...]) -> Found:
     """Cumulative counts of the classes `tested`, which must not come from the same draws.
 
     With limits L_k at level alpha_k, Σ alpha_k = alpha, the event "some L_k > p" has probability ≤ alpha, so the
-    largest limit holds at whichever look it stops (union bound). With a single share p_r the martingale's first
-    passage of 1/alpha certifies it (Ville's inequality).
+    largest limit holds at whichever look it stops (union bound). With evidence="mixture" half of alpha goes to
+    the martingale's first passage of 2/alpha (Ville's inequality), half to the limit at the last look.
     """
+    mixture = plan.evidence == "mixture" and len(plan.shares) == 1
     sizes = looks(plan.first, plan.growth, plan.last)
     levels = spending(plan.alpha, len(sizes))
     goals = np.array(plan.shares)
-    single = len(goals) == 1
-    # The share that must be seen at the last look for each goal; less than that is hopeless.
-    needed = goals + 2.0 * np.sqrt(goals * (1 - goals) / plan.last)
     inputs = len(tested)
     hits, n, seen = (np.zeros(inputs, dtype=np.int64) for _ in range(3))
     best, reached = np.zeros(inputs), np.zeros(inputs, dtype=np.int64)
@@ -89,23 +88,20 @@ def adaptive(draw: Draw, tested: Ints, noise: Noise, plan: Plan, radii: tuple[fl
         hits[open_rows] += fresh[np.arange(len(open_rows)), tested[open_rows]]
         n[open_rows], seen[open_rows] = size, seen[open_rows] + 1
         here = hits[open_rows]
-        if single:
-            proved = log_evidence(here, size, goals[0]) >= -np.log(plan.alpha)
-            reached[open_rows] = proved
+        if mixture:
+            proved = log_evidence(here, size, goals[0]) >= -np.log(plan.alpha / 2)
+            if size == plan.last:
+                proved |= lower_limit(here, size, plan.alpha / 2) >= goals[0]
+            best[open_rows] = np.where(proved, goals[0], 0.0)
         else:
             best[open_rows] = np.maximum(best[open_rows], lower_limit(here, size, level))
-            reached[open_rows] = np.searchsorted(goals, best[open_rows], side="right")
+        reached[open_rows] = np.searchsorted(goals, best[open_rows], side="right")
         done = reached[open_rows] == len(goals)
-        target = needed[np.minimum(reached[open_rows], len(goals) - 1)]
-        hopeless = upper_limit(here, size, plan.futility) < target
-        open_rows = open_rows[~(done | hopeless)]
-    if single:
-        radius = np.where(reached == 1, radii[0], 0.0)
-        certified = reached == 1
-    else:
-        radius, certified = noise.radius(best), best >= 0.5
+        target = _needed(goals, plan.last)[np.minimum(reached[open_rows], len(goals) - 1)]
+        open_rows = open_rows[~(done | (upper_limit(here, size, _patience(plan, int(size))) < target))]
+    radius = np.where(reached == 1, radii[0], 0.0) if mixture else noise.radius(best)
     return Found(
-        prediction=np.where(certified, tested, ABSTAIN),
+        prediction=np.where(reached == 1 if mixture else best >= 0.5, tested, ABSTAIN),
         radius=radius,
         tested=tested,
         hits=hits,
@@ -113,3 +109,17 @@ def adaptive(draw: Draw, tested: Ints, noise: Noise, plan: Plan, radii: tuple[fl
         looks=seen,
         passes=n.copy(),
     )
+
+
+def _needed(goals: Floats, last: int) -> Floats:
+    """The share of hits without which a goal is hopeless at the last look: 3 standard deviations above it."""
+    needed: Floats = goals + 3 * np.sqrt(goals * (1 - goals) / last)
+    return needed
+
+
+def _patience(plan: Plan, size: int) -> float:
+    """The level at which an input is given up: low while another look is cheap, rising to `futility` at the last.
+
+    Giving up is always sound, so this costs nothing of alpha; it trades passes for certificates.
+    """
+    return float(plan.futility * (size / plan.last) ** 0.5)

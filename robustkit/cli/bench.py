@@ -31,6 +31,14 @@ def bench(
         ),
     ] = None,
     attacks: options.Attacks = None,
+    certifiers: Annotated[
+        str | None,
+        typer.Option(
+            "--certifiers",
+            help="By comma, with parameters: smoothing:sigma=0.25; certified beside robust accuracy.",
+            autocompletion=complete("certifier"),
+        ),
+    ] = None,
     dataset: options.Dataset = None,
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
@@ -79,6 +87,7 @@ def bench(
     given = options.settings(
         defenses=None if defense is None else [part for item in defense for part in options.split(item) or []],
         attacks=options.split(attacks),
+        certifiers=options.split(certifiers),
         dataset=dataset,
         model=model,
         checkpoint=checkpoint,
@@ -148,7 +157,7 @@ def _plan(config: Path | None, given: dict[str, Any], host: Host) -> Plan:
     from robustkit.pipeline.spec import BenchSpec
 
     plain = {} if config is None else BenchSpec.from_toml(config).to_plain()
-    if not plain and not given.get("attacks"):
+    if not plain and not given.get("attacks") and not given.get("certifiers"):
         raise UsageError("no attacks are given; e.g. robustkit bench --defense pgd_at --attacks fgsm,pgd")
     if "recipe" in given:
         given["recipe"] = {**plain.get("recipe", {}), **given["recipe"]}
@@ -200,13 +209,13 @@ def _show_plan(plan: Plan) -> None:
 
     rows = []
     for cell in plan.cells:
-        provider = None if cell.attack is None else cell.attack.registered.provider
+        provider = None if cell.component is None else cell.component.registered.provider
         rows.append(
             {
                 "model": cell.subject.label,
                 "seed": cell.subject.seed,
                 "measured": cell.label,
-                "threat": "" if cell.attack is None else str(cell.threat),
+                "threat": "" if cell.component is None else str(cell.threat),
                 "provider": "" if provider is None else f"{provider.distribution} {provider.version}",
                 "samples": plan.count,
                 "passes a sample, at most": "unknown" if cell.passes is None else cell.passes,

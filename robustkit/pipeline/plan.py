@@ -14,6 +14,7 @@ from robustkit.data.load import load_data
 from robustkit.hookspecs import AttackEntry, DefenseEntry
 from robustkit.host import Component, Host
 from robustkit.params import UsageError
+from robustkit.pipeline.certificates import plan_certifier
 from robustkit.pipeline.keys import component_content, file_hash, key_of, model_content
 from robustkit.pipeline.spec import BenchSpec, apply_recipe
 from robustkit.tables import column_names
@@ -56,7 +57,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One measurement: a subject's clean predictions (no attack), or one attack at one threat.
+    """One measurement: a subject's clean predictions, one attack at one threat, or one certifier.
 
     `stream` names its random draws. It leaves out model, versions, precision and number of samples, so that
     subjects and runs are compared under the same draws, and a run on fewer samples is a part of the full one.
@@ -68,14 +69,21 @@ class Cell:
     key: str
     stream: str
     passes: int | None  # forward and backward passes a sample, an estimate; None where unknown
+    certifier: Component | None = None
 
     @property
     def kind(self) -> str:
+        if self.certifier is not None:
+            return "certify"
         return "clean" if self.attack is None else "attack"
 
     @property
+    def component(self) -> Component | None:
+        return self.attack or self.certifier
+
+    @property
     def label(self) -> str:
-        return "clean" if self.attack is None else self.attack.label
+        return "clean" if self.component is None else self.component.label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +121,7 @@ class Plan:
     def resolved(self) -> dict[str, Any]:
         """All that was settled, for spec.toml."""
         providers = {}
-        for component in [cell.attack for cell in self.cells] + [subject.defense for subject in self.subjects]:
+        for component in [cell.component for cell in self.cells] + [subject.defense for subject in self.subjects]:
             if component is not None:
                 provider = component.registered.provider
                 providers[provider.name] = f"{provider.distribution} {provider.version}"
@@ -129,6 +137,7 @@ class Plan:
             "providers": providers,
             "defenses": {s.label: _plain(s.defense) for s in self.subjects if s.defense is not None},
             "attacks": {c.label: _plain(c.attack) for c in self.cells if c.attack is not None},
+            "certifiers": {c.label: _plain(c.certifier) for c in self.cells if c.certifier is not None},
         }
 
 
@@ -152,6 +161,7 @@ def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host)
     attacks = [host.build("attack", text) for text in spec.attacks]
     for attack in attacks:
         _check_norm(attack, threats[0], host)
+    certifiers = [plan_certifier(text, threats[0], host) for text in spec.certifiers]
     count = len(data.test) if spec.limit is None else min(spec.limit, len(data.test))
     if not count:
         raise UsageError(f"{spec.dataset} has no test samples")
@@ -164,6 +174,7 @@ def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host)
                 cells.append(_cell(spec, data, count, subject, attack, threat, tuple(earlier)))
             if spec.cascade:
                 earlier.append(cells[-1].key)
+        cells += [_certify_cell(data, count, subject, certifier, threats[-1]) for certifier in certifiers]
     return Plan(
         spec=spec,
         data=data,
@@ -340,6 +351,33 @@ def _cell(
         key=key_of(content),
         stream=stream,
         passes=_estimate(attack),
+    )
+
+
+def _certify_cell(data: Data, count: int, subject: Subject, certifier: Component, threat: Threat) -> Cell:
+    """A certifier runs once; its radii are scored at every eps later."""
+    content = {
+        "schema": SCHEMA,
+        "block": BLOCK,
+        "subject": subject.key,
+        "data": data.fingerprint,
+        "count": count,
+        "certifier": component_content(certifier),
+        "norm": threat.norm,
+    }
+    stream = {
+        "certifier": [certifier.registered.qualified, dict(certifier.params)],
+        "data": data.fingerprint,
+        "seed": subject.seed,
+    }
+    return Cell(
+        subject=subject,
+        attack=None,
+        certifier=certifier,
+        threat=threat,
+        key=key_of(content),
+        stream=key_of(stream),
+        passes=certifier.params.get("n"),
     )
 
 

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from robustkit.contracts import Threat
+from robustkit.engine.certify import certify_block, summary
 from robustkit.engine.evaluate import Arena, BlockResult
-from robustkit.hookspecs import AttackEntry, DefenseEntry
+from robustkit.hookspecs import AttackEntry, CertifierEntry, DefenseEntry
 from robustkit.host import Host
+from robustkit.pipeline.certificates import contradictions
 from robustkit.pipeline.environment import environment
 from robustkit.pipeline.events import (
     BlockDone,
@@ -92,6 +94,9 @@ def run(
             for cell, record in _judge(open_cells, built, plan, store, listen):
                 done[cell.key] = record
                 listen(CellDone(cell, record, False))
+    for key, error in contradictions(list(done.values()), store).items():
+        done[key] = done[key] | {"status": "error", "error": error, "metrics": {}}
+        store.finish(done[key], None)
     return store.in_order([done[cell.key] for cell in plan.cells])
 
 
@@ -187,11 +192,20 @@ def _measure(
             x, y = plan.data.test.batch(rows)
             x, y = x.to(plan.device), y.to(plan.device)
             seed = seed_of(cell.stream, number)
-            if cell.attack is None:
+            if cell.certifier is not None:
+                block = certify_block(built.model, cell.certifier, x, y, rows, cell.threat.norm, seed)
+                columns: Columns = block.columns
+                notes: dict[str, Any] = {
+                    "seconds": block.seconds,
+                    "restored": list(block.restored),
+                    "after": before,
+                    "guarantee": block.guarantee,
+                }
+            elif cell.attack is None:
                 began = time.perf_counter()
                 pred = arena.logits(x, seed).argmax(dim=1)
-                columns: Columns = {"index": rows.numpy(), "label": _numpy(y), "clean_pred": _numpy(pred)}
-                notes: dict[str, Any] = {"seconds": time.perf_counter() - began, "restored": [], "after": before}
+                columns = {"index": rows.numpy(), "label": _numpy(y), "clean_pred": _numpy(pred)}
+                notes = {"seconds": time.perf_counter() - began, "restored": [], "after": before}
             else:
                 result = arena.attack(
                     cell.attack,
@@ -216,8 +230,9 @@ def _measure(
     record = _record(cell, plan, built) | {
         "status": "ok",
         "error": None,
-        "metrics": metrics(whole, cell.threat),
-        "precision": arena.precision,
+        "metrics": metrics(whole, cell.threat) if cell.certifier is None else summary(whole, [cell.threat.eps]),
+        "precision": arena.precision if cell.certifier is None else "fp32",
+        "guarantee": notes.get("guarantee"),
         "seconds": round(seconds, 4),
         "restored": sorted(restored),
         "started": started,
@@ -287,6 +302,15 @@ def _record(cell: Cell, plan: Plan, built: Built | None) -> Record:
             "goal": entry.goal,
             "knowledge": entry.knowledge,
         }
+    elif cell.certifier is not None:
+        certifies = cell.certifier.entry
+        assert isinstance(certifies, CertifierEntry)
+        component = {
+            **component_content(cell.certifier),
+            "label": cell.certifier.label,
+            "goal": "certificate",
+            "probabilistic": certifies.probabilistic,
+        }
     return {
         "schema": SCHEMA,
         "key": cell.key,
@@ -329,7 +353,7 @@ def _failed(cell: Cell, plan: Plan, store: RunStore, error: BaseException, built
 
 def _clean_predictions(cell: Cell, plan: Plan, store: RunStore) -> Tensor | None:
     """The subject's predictions on clean inputs, where its clean cell is done."""
-    key = next(other.key for other in plan.cells if other.subject is cell.subject and other.attack is None)
+    key = next(other.key for other in plan.cells if other.subject is cell.subject and other.kind == "clean")
     return torch.from_numpy(store.samples(key)["clean_pred"].copy()) if store.has_samples(key) else None
 
 

@@ -80,14 +80,14 @@ class RunStore:
     def in_order(self, records: Iterable[Record]) -> list[Record]:
         """Of `records` those that belong to the last plan that ran here, in its order.
 
-        A record of an attack without a budget gets the eps at which that plan scores it.
+        A record of an attack without a budget, or of a certifier, gets the eps at which that plan scores it.
         """
         plan = self.read_json("cells.json")
         place = {key: number for number, key in enumerate(plan.get("cells", []))}
         mine = sorted((r for r in records if r["key"] in place), key=lambda record: place[record["key"]])
         return [
             record | {"threat": record["threat"] | {"radii": plan["eps"]}}
-            if record["component"] is not None and record["component"]["goal"] == "minimal"
+            if record["component"] is not None and record["component"]["goal"] != "budget"
             else record
             for record in mine
         ]

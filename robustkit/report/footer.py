@@ -32,10 +32,28 @@ def footer(records: Sequence[Record], environment: Mapping[str, Any]) -> list[st
         f"torch {versions.get('torch', '?')}, {', '.join(providers) or 'no attacks'}, "
         f"{environment.get('processor', '')}, {environment.get('threads', '?')} threads.",
     ]
+    for label, guarantee in _guarantees(records).items():
+        lines.append(
+            f"certified {label}: share that is predicted as labelled with a radius of at least eps. {guarantee}"
+        )
     if first.get("cascade"):
         lines.append("Cascade: each attack was tried only on what those before it left standing.")
     lines += warnings(records)
     return lines
+
+
+def _guarantees(records: Sequence[Record]) -> dict[str, str]:
+    """What each certifier promises, and of which network."""
+    found = {}
+    for record in records:
+        if record["kind"] == "certify" and record["status"] == "ok":
+            whose = (
+                "The attacks were on the network itself, so no column bounds another."
+                if record["component"]["probabilistic"]
+                else "It is of the network that was attacked; no attack broke a promise."
+            )
+            found[record["component"]["label"]] = f"{record['guarantee']} {whose}"
+    return found
 
 
 def _precision(records: Sequence[Record]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from robustkit.tables import Record, attack_columns, over_seeds
+from robustkit.tables import Record, attack_columns, certified_columns, over_seeds
 
 MISSING = "–"
 FAILED = "error"
@@ -33,7 +33,7 @@ def readable(table: pd.DataFrame, records: Sequence[Record]) -> pd.DataFrame:
     Accuracies are in percent with their 95 % intervals; with several seeds, rows of mean ± standard deviation
     follow. A cell that failed says "error", what doesn't apply is a dash.
     """
-    accuracies = ["clean", *attack_columns(records)]
+    accuracies = ["clean", *attack_columns(records), *certified_columns(records)]
     rows = [_row(row, accuracies) for _, row in table.iterrows()]
     if table["seed"].nunique() > 1:
         rows += _over_seeds(table, accuracies)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -118,11 +119,12 @@ def test_wrong_label_abstains_early_and_selection_finds_the_class(half_space: Ha
     assert found.prediction.tolist() == [1]
 
 
-def test_one_radius_is_promised_with_few_passes(half_space: HalfSpace) -> None:
+@pytest.mark.parametrize("evidence", ["looks", "mixture"])
+def test_one_radius_is_promised_with_few_passes(half_space: HalfSpace, evidence: Literal["looks", "mixture"]) -> None:
     torch.manual_seed(0)
     x, y = at_distance(half_space, 0.5), torch.ones(1, dtype=torch.int64)
-    found = Smoothing(radii=(0.25,))(half_space, x, y)
-    assert found.radius.tolist() == [0.25]
+    found = Smoothing(radii=(0.25,), evidence=evidence)(half_space, x, y)
+    assert 0.25 <= float(found.radius) <= 0.5
     assert int(found.counts["passes"]) < 1000
 
 
@@ -140,6 +142,12 @@ def test_predict_uses_the_two_sided_test(half_space: HalfSpace) -> None:
     assert predicted(np.array([[edge, 100 - edge], [edge - 1, 101 - edge]]), 0.001) == [0, ABSTAIN]
 
 
+@pytest.mark.parametrize("radii", [(), (0.25, 0.5)])
+def test_a_mixture_of_several_radii_is_refused(radii: tuple[float, ...]) -> None:
+    with pytest.raises(ParamError, match="a single radius"):
+        Smoothing(evidence="mixture", radii=radii)
+
+
 def test_no_inputs(half_space: HalfSpace) -> None:
     found = Smoothing()(half_space, torch.zeros(0, *SHAPE), torch.zeros(0, dtype=torch.int64))
     assert found.prediction.shape == (0,)
@@ -150,6 +158,13 @@ def test_unreachable_radius_in_l1_is_refused() -> None:
         Smoothing(norm="l1", sigma=0.5, radii=(0.5,))
 
 
-@testing.parametrize("robustkit", kinds=["certifier"], settings={"smoothing": {"n": 500, "n0": 50}})
+REFUSED = {
+    f"linear-{check}": "refuses networks that are not affine, as those checks use"
+    for check in ("certificate", "inputs_untouched", "same_seed", "silent")
+}
+FEW = {"smoothing": {"n": 500, "n0": 50}}
+
+
+@testing.parametrize("robustkit", kinds=["certifier"], settings=FEW, expected_failures=REFUSED)
 def test_conformance(check: testing.Check) -> None:
     check()

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit.contracts import Data, Threat, Training
-from robustkit.hookspecs import AttackEntry, DefenseEntry, hookimpl
+from robustkit.contracts import Certificate, Data, Threat, Training
+from robustkit.hookspecs import AttackEntry, CertifierEntry, DefenseEntry, hookimpl
 from robustkit.host import Host
 from robustkit.params import param
 from robustkit.pipeline.plan import Plan, make_plan
@@ -97,6 +97,16 @@ class Untrainable:
         raise ZeroDivisionError("no gradient here")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Liar:
+    """Promises every prediction everywhere."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Certificate:
+        CALLS.append("liar")
+        whole = torch.ones(len(x), dtype=torch.float64)
+        return Certificate(prediction=model(x).argmax(dim=1), radius=whole, norm="linf", guarantee="Everything.")
+
+
 def plugin() -> types.ModuleType:
     """The components above as a plugin module."""
     module = types.ModuleType("tiny_plugin")
@@ -119,6 +129,13 @@ def plugin() -> types.ModuleType:
         yield DefenseEntry(name="greyer", target=f"{here}:Greyer", summary="test", trains=False)
         yield DefenseEntry(name="untrainable", target=f"{here}:Untrainable", summary="test")
 
+    @hookimpl
+    def robustkit_certifiers() -> Iterator[CertifierEntry]:
+        for name, chance in (("liar", False), ("unsure", True)):
+            norms = frozenset({"linf"})
+            yield CertifierEntry(name=name, target=f"{here}:Liar", summary="test", norms=norms, probabilistic=chance)
+
+    module.robustkit_certifiers = robustkit_certifiers  # type: ignore[attr-defined]
     module.robustkit_attacks = robustkit_attacks  # type: ignore[attr-defined]
     module.robustkit_defenses = robustkit_defenses  # type: ignore[attr-defined]
     return module
