@@ -10,6 +10,7 @@ from robustkit.hookspecs import (
     CertifierEntry,
     DatasetEntry,
     DefenseEntry,
+    DetectorEntry,
     ModelEntry,
     PoisonEntry,
     hookimpl,
@@ -257,6 +258,18 @@ def robustkit_certifiers() -> Iterator[CertifierEntry]:
         summary="Randomized smoothing, by default with as few samples as each input needs.",
         paper="https://arxiv.org/abs/1902.02918",
         norms=_LP,
+    )
+
+
+@hookimpl
+def robustkit_detectors() -> Iterator[DetectorEntry]:
+    yield DetectorEntry(
+        name="neural_cleanse",
+        target="robustkit.detectors.neural_cleanse:NeuralCleanse",
+        summary="The smallest trigger of every class, all classes in one batch.",
+        paper="https://doi.org/10.1109/SP.2019.00031",
+        notes="Made for small patches; triggers over the whole image and backdoors of all classes escape the index.",
+        scope="model",
     )
 
 
