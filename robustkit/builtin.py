@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robustkit.contracts import Norm
-from robustkit.hookspecs import AttackEntry, CertifierEntry, DatasetEntry, DefenseEntry, ModelEntry, hookimpl
+from robustkit.hookspecs import (
+    AttackEntry,
+    CertifierEntry,
+    DatasetEntry,
+    DefenseEntry,
+    DetectorEntry,
+    ModelEntry,
+    PoisonEntry,
+    hookimpl,
+)
 
 _LP: frozenset[Norm] = frozenset({"linf", "l2", "l1"})
 
@@ -266,6 +275,46 @@ def robustkit_certifiers() -> Iterator[CertifierEntry]:
         norms=frozenset({"linf"}),
         probabilistic=False,
         notes="Loose but for networks that were trained for it.",
+    )
+
+
+@hookimpl
+def robustkit_detectors() -> Iterator[DetectorEntry]:
+    yield DetectorEntry(
+        name="neural_cleanse",
+        target="robustkit.detectors.neural_cleanse:NeuralCleanse",
+        summary="The smallest trigger of every class, all classes in one batch.",
+        paper="https://doi.org/10.1109/SP.2019.00031",
+        notes="Made for small patches; triggers over the whole image and backdoors of all classes escape the index.",
+        scope="model",
+    )
+
+
+@hookimpl
+def robustkit_poisons() -> Iterator[PoisonEntry]:
+    yield PoisonEntry(
+        name="badnets",
+        target="robustkit.poisons.badnets:BadNets",
+        summary="A patch of one colour, or an image, at a fixed place.",
+        paper="https://arxiv.org/abs/1708.06733",
+    )
+    yield PoisonEntry(
+        name="blended",
+        target="robustkit.poisons.blended:Blended",
+        summary="A faint pattern over the whole image.",
+        paper="https://arxiv.org/abs/1712.05526",
+    )
+    yield PoisonEntry(
+        name="sig",
+        target="robustkit.poisons.sig:SIG",
+        summary="A sinusoid over images of the target class, no label changed.",
+        paper="https://arxiv.org/abs/1902.11237",
+    )
+    yield PoisonEntry(
+        name="wanet",
+        target="robustkit.poisons.wanet:WaNet",
+        summary="A smooth warp, hardly visible, and other warps that keep their labels.",
+        paper="https://openreview.net/forum?id=eEn8KTtJOx",
     )
 
 

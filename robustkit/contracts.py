@@ -253,12 +253,21 @@ class Verdict:
         flagged: bool, or (N,) bool.
         table: rows by class or by input, plain values.
         images: named (C, H, W) or (N, C, H, W) tensors in [0, 1] worth looking at.
+        p_value: of scope "model": how often a clean model looks as suspicious; None where it is not calibrated.
+        classes: of scope "model": the classes that are suspicious, the most suspicious first; named even where the
+            model as a whole is not flagged.
+        cost: what it took, by name, e.g. images passed forward and backward.
+        note: what a reader must know before believing the verdict.
     """
 
     score: float | Tensor
     flagged: bool | Tensor
     table: tuple[Mapping[str, Any], ...] = ()
     images: Mapping[str, Tensor] = field(default_factory=dict)
+    p_value: float | None = None
+    classes: tuple[int, ...] = ()
+    cost: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 @runtime_checkable

@@ -34,6 +34,7 @@ Kind = Literal["attack", "defense", "certifier", "detector", "poison", "dataset"
 Knowledge = Literal["white-box", "score", "decision"]
 Goal = Literal["budget", "minimal"]
 Scope = Literal["model", "dataset", "input"]
+Access = Literal["weights", "clean_data", "training_set", "run_time"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -151,15 +152,28 @@ class CertifierEntry(Entry):
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorEntry(Entry):
-    """A detector: `(model, data) -> Verdict`; scope says what one verdict is about."""
+    """A detector: `(model, data) -> Verdict`.
+
+    Args:
+        scope: what one verdict is about: the model, each training sample ("dataset"), or each input.
+        access: what it may read, which the host enforces by giving it nothing else: "weights" alone, "clean_data"
+            (`data.val`), "training_set" (`data.train`, maybe poisoned, and `data.val`), or "run_time" (`data.val`, and
+            in `data.test` the inputs to be judged, labelled with the model's predictions). None follows the scope:
+            clean data, the training set, run time.
+    """
 
     kind: ClassVar[Kind] = "detector"
 
     scope: Scope
+    access: Access | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_choice(self, "scope", get_args(Scope))
+        if self.access is None:
+            by_scope: dict[str, Access] = {"model": "clean_data", "dataset": "training_set", "input": "run_time"}
+            object.__setattr__(self, "access", by_scope[self.scope])
+        _check_choice(self, "access", get_args(Access))
 
 
 @dataclass(frozen=True, kw_only=True)
