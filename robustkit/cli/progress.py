@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -26,6 +27,7 @@ class Progress:
         self._live: Any = None
         self._task: Any = None
         self._said = 0.0
+        self._validated = ""
 
     def __enter__(self) -> Progress:
         if not self._quiet and sys.stderr.isatty():
@@ -70,9 +72,15 @@ class Progress:
 
     def _training(self, event: Any) -> None:
         progress = event.progress
-        values = ", ".join(f"{name} {value:.3f}" for name, value in progress.metrics.items())
-        note = f"{progress.images_per_second:,.0f} images/s, {progress.seconds_left:.0f} s left, {values}"
+        told = {name: value for name, value in progress.metrics.items() if name != "collapsed"}
         words = f"training {event.subject.label}, epoch {progress.epoch}/{progress.epochs}"
+        if "validation accuracy" in told:  # an epoch is done
+            self._say(f"{words}: {_values(told)}")
+            self._validated = _values({name: told[name] for name in told if name.startswith("validation")})
+        if progress.step == progress.steps:
+            self._validated = ""
+        last = f", last epoch's {self._validated}" if self._validated and "validation accuracy" not in told else ""
+        note = f"{progress.images_per_second:,.0f} images/s, {progress.seconds_left:.0f} s left, {_values(told)}{last}"
         self._show(words, progress.step, progress.steps, note)
 
     def _cell(self, event: Any) -> None:
@@ -96,3 +104,7 @@ class Progress:
             self._live.console.print(line, markup=False, highlight=False)
         else:
             typer.echo(line, err=True)
+
+
+def _values(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())

@@ -27,7 +27,10 @@ def train(
     device: options.Device = None,
     data_dir: options.DataDir = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Directory for weights, provenance and TensorBoard events.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Directory for weights, provenance, TensorBoard events, training.csv and its plot."
+        ),
     ] = Path("trained"),
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on from the checkpoint of a training that was stopped.")
@@ -36,14 +39,19 @@ def train(
 ) -> None:
     """Train a model; a training that was killed goes on from its last epoch and ends in the same weights.
 
+    Loss, clean and robust accuracy on validation data are shown while it trains, written to training.csv after each
+    epoch, and drawn at the end: training.svg and training.png show from which epoch on robustness is lost again.
+
     Example: robustkit train --defense free_at:replays=4 -o trained
     """
+    from robustkit.contracts import TrainingProgress
     from robustkit.models.weights import save_weights
     from robustkit.pipeline.events import TrainingStep
     from robustkit.pipeline.plan import make_plan
     from robustkit.pipeline.spec import BenchSpec
     from robustkit.pipeline.store import ModelCache
     from robustkit.pipeline.subjects import build_subject, file_name
+    from robustkit.report.curves import copy_history, draw_curves
 
     given = options.settings(
         defenses=[defense],
@@ -63,13 +71,22 @@ def train(
     cache = ModelCache()
     if not resume:
         cache.forget(subject.key)
+    folder = cache.training(subject.key)
     with Progress(quiet) as progress:
-        built = build_subject(
-            subject, plan, host, cache, output, report=lambda step: progress(TrainingStep(subject, step))
-        )
+
+        def report(step: TrainingProgress) -> None:
+            if "validation accuracy" in step.metrics:  # an epoch is done
+                copy_history(folder, output)
+            progress(TrainingStep(subject, step))
+
+        built = build_subject(subject, plan, host, cache, output, report=report)
     path = output / "models" / f"{file_name(subject.label)}-seed{seed}.safetensors"
     if not path.is_file():
         save_weights(built.model, path)
+    if copy_history(folder, output):
+        title = f"{subject.label}, {plan.data.name}, {plan.training_threat}, seed {subject.seed}"
+        for suffix in ("svg", "png"):
+            draw_curves(output / "training.csv", output / f"training.{suffix}", title)
     from robustkit.training.loop import accuracy
 
     share = accuracy(built.model, plan.data.val, plan.device)

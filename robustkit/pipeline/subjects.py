@@ -26,6 +26,7 @@ from robustkit.pipeline.keys import component_content
 from robustkit.pipeline.plan import Plan, Subject
 from robustkit.pipeline.store import ModelCache, write_atomically
 from robustkit.precision import Chosen, choose_precision
+from robustkit.training import history
 
 Report = Callable[[TrainingProgress], None]
 
@@ -243,7 +244,7 @@ def _kept(subject: Subject, directory: Path) -> tuple[Path, dict[str, Any]] | No
 
 
 def _keep(subject: Subject, cache: ModelCache, about: dict[str, Any], directory: Path) -> None:
-    """Give the run directory weights, provenance and TensorBoard events."""
+    """Give the run directory weights, provenance, the table of epochs and TensorBoard events."""
     target = kept_path(subject.label, subject.seed, directory)
     target.parent.mkdir(parents=True, exist_ok=True)
     note = target.with_suffix(".json")
@@ -252,6 +253,9 @@ def _keep(subject: Subject, cache: ModelCache, about: dict[str, Any], directory:
     shutil.copyfile(cache.weights(subject.key), part)
     part.replace(target)
     write_atomically(note, json.dumps(about, indent=2).encode())
+    epochs = cache.training(subject.key) / history.NAME
+    if epochs.is_file():
+        shutil.copyfile(epochs, target.with_suffix(".training.csv"))
     events = cache.training(subject.key) / "tensorboard"
     if events.is_dir():
         shutil.copytree(events, directory / "tensorboard" / target.stem, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""Tells how a training goes: progress to the caller, events for TensorBoard."""
+"""Tells how a training goes: progress to the caller, events for TensorBoard, a table of its epochs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from robustkit.contracts import Training, TrainingProgress
+from robustkit.training.history import NAME, History
 
 _EVERY_SECONDS = 0.2
 
@@ -29,7 +30,9 @@ class Monitor:
         self._first = step
         self._began = time.perf_counter()
         self._reported = 0.0
+        self._epoch_began = self._began
         self._events: Any = None
+        self._history: History | None = None
 
     def __enter__(self) -> Monitor:
         return self
@@ -46,7 +49,7 @@ class Monitor:
     def epoch_done(self, epoch: int, step: int, metrics: Metrics, rate: float) -> None:
         """After an epoch, with its metrics and its last learning rate."""
         if self._training.directory is not None:
-            self._log(epoch, {**metrics, "learning rate": rate})
+            self._log(epoch, step, {**metrics, "learning rate": rate})
         if self._training.report is not None:
             self._report(epoch, step, metrics)
 
@@ -65,13 +68,17 @@ class Monitor:
         )
         self._training.report(progress)
 
-    def _log(self, epoch: int, metrics: Metrics) -> None:
+    def _log(self, epoch: int, step: int, metrics: Metrics) -> None:
         """One event a metric and epoch; those of an epoch that is repeated after a kill replace the old ones."""
-        if self._events is None:
+        assert self._training.directory is not None
+        if self._events is None or self._history is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            folder = str(self._training.directory / "tensorboard")  # type: ignore[operator]
-            self._events = SummaryWriter(folder, purge_step=epoch)
+            self._events = SummaryWriter(str(self._training.directory / "tensorboard"), purge_step=epoch)
+            self._history = History(self._training.directory / NAME, epoch - 1)
+        now = time.perf_counter()
+        self._history.add({**metrics, "epoch": epoch, "step": step, "seconds": now - self._epoch_began})
+        self._epoch_began = now
         for name, value in metrics.items():
             self._events.add_scalar(name.replace(" ", "_"), value, epoch)
         self._events.flush()

@@ -193,6 +193,11 @@ def test_train_writes_weights_that_bench_judges(folder: Path, tmp_path: Path) ->
     weights = Path(trained.stdout.strip())
     assert weights.is_file()
     assert list((tmp_path / "trained").rglob("events.out.tfevents*"))
+    assert len((tmp_path / "trained" / "training.csv").read_text().splitlines()) == 2
+    assert (tmp_path / "trained" / "training.png").is_file()
+    assert "standard" in (tmp_path / "trained" / "training.svg").read_text()
+    assert "loss" in trained.stderr
+    assert "validation accuracy" in trained.stderr
     judged = invoke(
         *("bench", "--checkpoint", str(weights), "--dataset", data, "--model", "linear", "--attacks", "fgsm"),
         *("--eps", "0.1", "-o", str(tmp_path / "run"), "-f", "json"),

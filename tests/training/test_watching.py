@@ -149,4 +149,4 @@ def test_what_a_killed_process_left_half_written_is_removed(model: nn.Module, da
     (tmp_path / "checkpoint.pt.4711.part").write_bytes(b"half")
     training = Training(threat=data.threat, recipe=RECIPE, precision="fp32", directory=tmp_path)
     train(model, data, training, OnExamples(), "x")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "tensorboard"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "tensorboard", "training.csv"]
