@@ -51,7 +51,7 @@ def train(
     from robustkit.pipeline.spec import BenchSpec
     from robustkit.pipeline.store import ModelCache
     from robustkit.pipeline.subjects import build_subject, file_name
-    from robustkit.report.curves import copy_history, draw_curves
+    from robustkit.report.training_curves import copy_history, draw_curves
 
     given = options.settings(
         defenses=[defense],

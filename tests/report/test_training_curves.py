@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from robustkit.params import UsageError
-from robustkit.report.curves import copy_history, draw_curves
+from robustkit.report.training_curves import copy_history, draw_curves
 from robustkit.training.history import NAME, History
 
 
