@@ -76,6 +76,18 @@ class BenchResult:
             raise UsageError(f"{self.directory} has no model {path.stem!r}{suggest(path.stem, trained)}")
         return load_model(path)
 
+    def report(self) -> Path:
+        """Write report.html and figures/ into the run directory; returns the page.
+
+        Raises:
+            UsageError: an evaluation kept no run directory.
+        """
+        from robustkit.report.html import write_report  # matplotlib and Jinja2, which no measurement needs
+
+        if self.directory is None:
+            raise UsageError("an evaluation keeps no run directory; robustkit.bench does, and can be reported")
+        return write_report(self.records, self.table, self.environment, self.samples.__getitem__, self.directory)
+
     def __str__(self) -> str:
         """The table with its footer, in markdown."""
         return markdown(readable(self.table, self.records), footer(self.records, self.environment))

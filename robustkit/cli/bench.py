@@ -117,6 +117,7 @@ def bench(
     with Progress(quiet) as progress:
         result = run_plan(plan, directory or RUNS / plan.name, host, progress)
     publish(result, files, format)
+    _page(result)
     typer.echo(f"run directory: {result.directory}", err=True)
     _exit(result, gates)
 
@@ -150,6 +151,17 @@ def publish(result: BenchResult, files: list[Path], format: str | None) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(render(chosen, result.table, shown, lines))
         sys.stdout.flush()
+
+
+def _page(result: BenchResult) -> None:
+    """The report, where the records are not the ones that it shows already."""
+    from robustkit.report.html import FILE, is_current
+
+    if result.directory is None:
+        return
+    if not is_current(result.records, result.directory):
+        result.report()
+    typer.echo(f"report: {result.directory / FILE}", err=True)
 
 
 def _plan(config: Path | None, given: dict[str, Any], host: Host) -> Plan:

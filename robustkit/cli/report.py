@@ -1,4 +1,4 @@
-"""`robustkit report`: the tables of an old run again."""
+"""`robustkit report`: the tables of an old run again, or its page."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ def report(
     format: Annotated[
         str | None, typer.Option("--format", "-f", help="table, markdown, csv, json, latex or parquet.")
     ] = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write the page RUN/report.html and RUN/figures/ instead of the table.")
+    ] = False,
     output: Annotated[
         list[Path] | None, typer.Option("--output", "-o", help="A file: .md .csv .json .tex .parquet.")
     ] = None,
 ) -> None:
-    """Print the table of a run from its records; nothing is computed anew."""
+    """Print the table of a run from its records, or write its page; nothing is measured anew.
+
+    Example: robustkit report runs/mnist_10k-cnn-1a2b3c4d --html
+    """
     from robustkit.api import load
     from robustkit.cli.bench import publish
     from robustkit.report.files import format_of
@@ -29,6 +35,11 @@ def report(
     for path in output or []:
         format_of(path)
     result = load(run)
-    publish(result, list(output or []), format)
+    if html:
+        if format is not None:
+            raise UsageError(f"--format {format} is of the table, which --html does not print; leave one of them out")
+        typer.echo(str(result.report()))
+    if output or not html:
+        publish(result, list(output or []), format)
     if not result.ok:
         raise typer.Exit(1)

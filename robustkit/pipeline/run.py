@@ -31,6 +31,7 @@ from robustkit.pipeline.events import (
     ignore,
 )
 from robustkit.pipeline.keys import component_content, seed_of
+from robustkit.pipeline.pictures import keep_pictures, picture_path
 from robustkit.pipeline.plan import BLOCK, SCHEMA, Cell, Plan, Subject
 from robustkit.pipeline.spec import to_toml
 from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore
@@ -218,6 +219,9 @@ def _measure(
                     clean_pred=None if clean is None else clean[rows].to(plan.device),
                 )
                 columns = block_columns(rows, y, result)
+                if number == 0:
+                    path = picture_path(store.directory, cell.key)
+                    keep_pictures(path, x, y, result, arena, plan.data.classes, seed)
                 notes = {"seconds": result.seconds, "restored": list(result.restored), "after": before}
             store.write_block(cell.key, number, columns, notes)
         else:

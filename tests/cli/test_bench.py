@@ -249,3 +249,17 @@ def test_an_interrupt_exits_with_130_and_the_same_command_goes_on(folder: Path, 
     command[command.index("epochs=400")] = "epochs=1"
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
+
+
+def test_a_bench_ends_in_a_page_that_report_writes_again(run: tuple[Path, Result]) -> None:
+    directory, result = run
+    assert f"report: {directory / 'report.html'}" in result.stderr
+    first = (directory / "report.html").read_bytes()
+    (directory / "report.html").unlink()
+    again = invoke("report", str(directory), "--html")
+    assert again.exit_code == 0, again.output
+    assert again.stdout == f"{directory / 'report.html'}\n"
+    assert (directory / "report.html").read_bytes() == first
+    assert b"robustkit bench" in first
+    assert {path.suffix for path in (directory / "figures").iterdir()} == {".svg", ".pdf", ".png", ".csv"}
+    assert invoke("report", str(directory), "--html", "-f", "csv").exit_code == 2

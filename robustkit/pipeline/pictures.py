@@ -1,0 +1,87 @@
+"""A few adversarial images of each attack, kept in the run directory for people to look at."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustkit.engine.evaluate import Arena, BlockResult
+from robustkit.pipeline.store import write_atomically
+
+MOST = 10
+_VALUES = 500_000
+"""At most so many pixel values a cell, so that large images don't fill a disk: 3 of 3 x 224 x 224."""
+
+
+def picture_path(directory: Path, key: str) -> Path:
+    return directory / "pictures" / f"{key}.npz"
+
+
+def chosen_rows(labels: Tensor, values: int) -> Tensor:
+    """(n,) int64, n ≤ 10: the first sample of each class, in the order in which classes appear.
+
+    The choice depends on labels alone, so that all models and attacks of a run show the same images.
+
+    Args:
+        labels: (N,) int64.
+        values: C·H·W of an image.
+    """
+    first: dict[int, int] = {}
+    for row, label in enumerate(labels.tolist()):
+        first.setdefault(label, row)
+    most = min(MOST, max(1, _VALUES // values))
+    return torch.tensor(sorted(first.values())[:most], dtype=torch.int64)
+
+
+def keep_pictures(
+    path: Path, x: Tensor, y: Tensor, result: BlockResult, arena: Arena, classes: Sequence[str], seed: int
+) -> None:
+    """Write the chosen samples of one block as npz, without pickle.
+
+    Arrays: x, x_adv (n, C, H, W) float32; row, label, clean_pred, adv_pred (n,) int64; clean_confidence,
+    adv_confidence (n,) float32, the softmax share of the predicted class; attacked, success (n,) bool; classes (K,)
+    text.
+
+    Args:
+        path: of the file.
+        x, y: (N, C, H, W) and (N,) the block.
+        result: what the attack made of it.
+        arena: of the model, for its confidence.
+        classes: names.
+        seed: of the predictions, which some models draw random numbers for.
+    """
+    rows = chosen_rows(y, x[0].numel())
+    here = rows.to(x.device)
+    arrays: dict[str, np.ndarray] = {"row": rows.numpy(), "classes": np.array(classes, dtype=np.str_)}
+    for name, images, pred in (("clean", x, result.clean_pred), ("adv", result.x_adv, result.adv_pred)):
+        shares = arena.logits(images[here], seed).softmax(dim=1)
+        arrays[f"{name}_confidence"] = _numpy(shares.gather(1, pred[here, None]).squeeze(1))
+        arrays[f"{name}_pred"] = _numpy(pred[here])
+    arrays |= {
+        "x": _numpy(x[here]),
+        "x_adv": _numpy(result.x_adv[here]),
+        "label": _numpy(y[here]),
+        "attacked": _numpy(result.attacked[here]),
+        "success": _numpy(result.success[here]),
+    }
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, content.getvalue())
+
+
+def read_pictures(directory: Path, key: str) -> Mapping[str, np.ndarray] | None:
+    """The arrays of one cell; None where none were kept."""
+    path = picture_path(directory, key)
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy()

@@ -1,0 +1,218 @@
+"""The figures of a report. Each function takes what a run holds and returns a drawing, or None without its data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from robustkit.report.curves import curves
+from robustkit.report.drawing import Drawing, look, new_figure, styled
+from robustkit.tables import WORST, Record, Samples, attack_columns, radii_of
+
+_ACROSS = 3
+
+
+def drawings(records: Sequence[Record], table: pd.DataFrame, samples: Samples) -> list[Drawing]:
+    """All figures that the data allow, in the order of the page."""
+    makers: tuple[Callable[[], Drawing | None], ...] = (
+        lambda: accuracies(records, table),
+        lambda: robustness_curves(records, table, samples),
+        lambda: cost(records, table),
+    )
+    with styled():
+        made = [make() for make in makers]
+    return [drawing for drawing in made if drawing is not None]
+
+
+def accuracies(records: Sequence[Record], table: pd.DataFrame) -> Drawing | None:
+    """Accuracy under each attack, one mark a model, with intervals."""
+    names = ["clean", *attack_columns(records)]
+    data = _long(table, names)
+    if data.empty:
+        return None
+    models = _models(table)
+    figure = new_figure(7.2, 1.3 + len(names) * max(0.3, 0.085 * len(models)))
+    axes = figure.subplots()
+    for place, model in enumerate(models):
+        mine = data[data["defense"] == model]
+        offset = 0.7 * ((place + 0.5) / len(models) - 0.5)
+        down = [names.index(name) + offset for name in mine["attack"]]
+        _marks(axes, mine["accuracy"], down, mine, place, across=True)
+    axes.set_yticks(range(len(names)), [_short(name, 34) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    for place in range(1, len(names)):
+        axes.axhline(place - 0.5, color="#e3e3e3", linewidth=0.6)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(-0.02, 1.02)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("accuracy (share of test images)")
+    _legend(figure, models)
+    caption = (
+        "Share of test images that are right on the clean input and stay right under the attack, with 95 % intervals "
+        "(Wilson). What failed has no mark."
+    )
+    return Drawing("accuracies", "Accuracy under each attack", caption, figure, data)
+
+
+def robustness_curves(records: Sequence[Record], table: pd.DataFrame, samples: Samples) -> Drawing | None:
+    """Robust accuracy against ε: a line a minimum-norm attack, marks for the worst case at the bench's ε."""
+    lines = curves(records, samples)
+    radii = radii_of(records)
+    worst = _worst(records, table, radii)
+    if lines.empty and len(radii) < 2:
+        return None
+    models = _models(table)
+    attacks = list(dict.fromkeys(lines["attack"])) or [WORST]
+    across = min(_ACROSS, len(attacks))
+    down = math.ceil(len(attacks) / across)
+    width = 7.2 if across < _ACROSS else 9.0
+    figure = new_figure(width, 0.9 + (3.0 if across == 1 else 2.6) * down)
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    for number, axes in enumerate(grid.flat):
+        if number >= len(attacks):
+            axes.set_visible(False)
+            continue
+        for place, model in enumerate(models):
+            _curve(axes, lines[(lines["attack"] == attacks[number]) & (lines["defense"] == model)], place)
+            mine = worst[worst["defense"] == model]
+            _marks(axes, mine["accuracy"], mine["eps"], mine, place, across=False)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlim(left=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_title(_short(attacks[number], 40))
+        if number % across == 0:
+            axes.set_ylabel("robust accuracy")
+        if number + across >= len(attacks):
+            axes.set_xlabel(f"ε ({records[0]['threat']['norm']}, images in [0, 1])")
+            axes.xaxis.set_tick_params(labelbottom=True)
+    _legend(figure, models)
+    caption = (
+        "Lines: share of images for which the attack of that panel found nothing within ε, from the distances it "
+        "measured, with 95 % intervals. Marks: the worst case over all attacks at the ε of the bench."
+        if not lines.empty
+        else "The worst case over all attacks at each ε of the bench, with 95 % intervals."
+    )
+    return Drawing("curves", "Robustness curves", caption, figure, pd.concat([lines, worst], ignore_index=True))
+
+
+def cost(records: Sequence[Record], table: pd.DataFrame) -> Drawing | None:
+    """Worst case at the largest ε against the seconds a training took."""
+    radii = radii_of(records)
+    if not radii:
+        return None
+    name = attack_columns(records)[-1]
+    data = _long(table, ["clean", name])
+    seconds = {(row["defense"], row["seed"]): row["training seconds"] for row in table.to_dict("records")}
+    data["training seconds"] = [seconds[key] for key in zip(data["defense"], data["seed"], strict=True)]
+    data = data.dropna(subset="training seconds")
+    if len(set(data["training seconds"])) < 2:
+        return None
+    models = _models(table)
+    figure = new_figure(7.2, 3.6)
+    axes = figure.subplots()
+    for place, model in enumerate(models):
+        mine = data[(data["defense"] == model) & (data["attack"] == name)]
+        _marks(axes, mine["accuracy"], mine["training seconds"], mine, place, across=False)
+        clean = data[(data["defense"] == model) & (data["attack"] == "clean")]
+        style = look(place)
+        axes.plot(
+            clean["training seconds"],
+            clean["accuracy"],
+            linestyle="none",
+            marker=style["marker"],
+            markerfacecolor="white",
+            markeredgecolor=style["color"],
+            markersize=6,
+        )
+    axes.set_ylim(-0.02, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_ylabel("accuracy")
+    axes.set_xlabel("training time (s)")
+    if data["training seconds"].max() > 20 * data["training seconds"].min() > 0:
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(left=0)
+    _legend(figure, models)
+    caption = (
+        f"Filled: {name}, with 95 % intervals. Hollow: clean accuracy. Up and to the left is better. "
+        "Times are of the machine named below; a model from the cache keeps the time of its training."
+    )
+    return Drawing("cost", "Accuracy against training cost", caption, figure, data)
+
+
+def _curve(axes: Axes, data: pd.DataFrame, place: int) -> None:
+    style = look(place)
+    for _, line in data.groupby("seed"):
+        axes.plot(line["eps"], line["accuracy"], color=style["color"], linestyle=style["linestyle"], linewidth=1.4)
+        axes.fill_between(line["eps"], line["low"], line["high"], color=style["color"], alpha=0.13, linewidth=0)
+
+
+def _marks(axes: Axes, shares: Any, others: Any, data: pd.DataFrame, place: int, *, across: bool) -> None:
+    """Marks with their intervals; `across` draws shares along x."""
+    style = look(place)
+    reach = np.stack([data["accuracy"] - data["low"], data["high"] - data["accuracy"]]).clip(min=0)  # (2, rows)
+    axes.errorbar(
+        *((shares, others) if across else (others, shares)),
+        xerr=reach if across else None,
+        yerr=None if across else reach,
+        color=style["color"],
+        marker=style["marker"],
+        markersize=5,
+        linestyle="none",
+        elinewidth=1.2,
+        capsize=2,
+    )
+
+
+def _legend(figure: Figure, models: Sequence[str]) -> None:
+    handles = [
+        Line2D([], [], **look(place), linewidth=1.4, markersize=5, label=_short(model, 30))
+        for place, model in enumerate(models)
+    ]
+    across = min(len(models), 4 if max(map(len, models)) < 16 else 3 if max(map(len, models)) < 24 else 2)
+    figure.legend(handles=handles, loc="outside lower center", ncols=across, fontsize=8)
+
+
+def _models(table: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(table["defense"]))
+
+
+def _long(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """One row a model and column of accuracies that has a number."""
+    rows = [
+        {
+            "defense": row["defense"],
+            "seed": row["seed"],
+            "attack": name,
+            "accuracy": row[name],
+            "low": row[f"{name} low"],
+            "high": row[f"{name} high"],
+        }
+        for row in table.to_dict("records")
+        for name in names
+        if not math.isnan(row.get(name, math.nan))
+    ]
+    return pd.DataFrame(rows, columns=["defense", "seed", "attack", "accuracy", "low", "high"])
+
+
+def _worst(records: Sequence[Record], table: pd.DataFrame, radii: Sequence[float]) -> pd.DataFrame:
+    """The worst case at each ε of the bench, and clean accuracy as ε = 0 where it is a curve of marks alone."""
+    names = attack_columns(records)[-len(radii) :] if radii else []
+    data = _long(table, names)
+    data["eps"] = [radii[names.index(name)] for name in data["attack"]]
+    data["attack"] = WORST
+    data["norm"] = records[0]["threat"]["norm"]
+    return data
+
+
+def _short(text: str, most: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"

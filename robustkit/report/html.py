@@ -1,0 +1,111 @@
+"""The report: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from robustkit.pipeline.store import write_atomically
+from robustkit.report.command import command_line
+from robustkit.report.drawing import Drawing, inline_svg, save
+from robustkit.report.figures import drawings
+from robustkit.report.footer import warnings
+from robustkit.report.gallery import gallery
+from robustkit.report.page import columns, details, flags, headline, question, rows, threat_sentence
+from robustkit.tables import Record, Samples
+
+FILE = "report.html"
+FIGURES = "figures"
+
+
+def write_report(
+    records: Sequence[Record], table: pd.DataFrame, environment: Mapping[str, Any], samples: Samples, directory: Path
+) -> Path:
+    """Write report.html and figures/ into a run directory.
+
+    Args:
+        records: of the run, one a cell.
+        table: their comparison.
+        environment: on what it ran.
+        samples: per-sample columns by cell key.
+        directory: of the run, with spec.toml and pictures/.
+
+    Returns:
+        The path of the page.
+    """
+    figures = drawings(records, table, samples)
+    save(figures, directory / FIGURES)
+    path = directory / FILE
+    write_atomically(path, render_html(records, table, environment, figures, directory).encode())
+    return path
+
+
+def is_current(records: Sequence[Record], directory: Path) -> bool:
+    """Whether the page in a run directory already shows these records."""
+    path = directory / FILE
+    if not path.is_file() or not (directory / FIGURES).is_dir():
+        return False
+    with path.open(encoding="utf-8") as file:
+        return f'content="{_digest(records)}"' in file.read(2000)
+
+
+def render_html(
+    records: Sequence[Record],
+    table: pd.DataFrame,
+    environment: Mapping[str, Any],
+    figures: Sequence[Drawing],
+    directory: Path,
+) -> str:
+    """The page as text, with figures that were saved before.
+
+    Everything that comes from plugins or data is escaped by Jinja2 or matplotlib. The page's own policy forbids it
+    the network, and every script but its own.
+    """
+    templates = Environment(loader=PackageLoader("robustkit.report"), autoescape=True, undefined=StrictUndefined)
+    templates.filters["soft"] = _soft
+    script = _part("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return templates.get_template("report.html").render(
+        style=Markup(_part("report.css")),
+        script=Markup(script),
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+        digest=_digest(records),
+        question=question(records),
+        threat=threat_sentence(records),
+        headline=headline(records, table),
+        notes=warnings(records),
+        columns=columns(records, table),
+        rows=rows(records, table),
+        flags=flags(records),
+        figures=[(drawing, Markup(inline_svg(drawing, directory / FIGURES))) for drawing in figures],
+        gallery=gallery(records, directory),
+        details=details(records),
+        command=command_line(directory),
+        environment=environment,
+        norm=records[0]["threat"]["norm"],
+    )
+
+
+def _digest(records: Sequence[Record]) -> str:
+    """Stands for the content of the page: records and the version that draws them."""
+    content = [metadata.version("robustkit"), *records]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _soft(text: object) -> Markup:
+    """Escaped, with places at which a long name may break."""
+    return Markup(re.sub(r"([:_,/@])", r"\1<wbr>", str(escape(str(text)))))
+
+
+def _part(name: str) -> str:
+    return (resources.files("robustkit.report") / "templates" / name).read_text(encoding="utf-8")
