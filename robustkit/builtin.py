@@ -119,6 +119,22 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         deterministic=True,
     )
     yield AttackEntry(
+        name="fab",
+        target="robustkit.attacks.fab:FAB",
+        summary="The nearest adversarial point, by projections onto the linearised boundary.",
+        paper="https://arxiv.org/abs/1907.02044",
+        norms=_LP,
+        goal="minimal",
+    )
+    yield AttackEntry(
+        name="autoattack",
+        target="robustkit.attacks.autoattack:AutoAttack",
+        summary="AutoAttack, standard: APGD-CE, APGD-T, FAB-T and Square, each on what is left.",
+        paper="https://arxiv.org/abs/2003.01690",
+        notes="Published numbers have steps=100 and queries=5000, the defaults. Needs 4 classes.",
+        norms=frozenset({"linf", "l2"}),
+    )
+    yield AttackEntry(
         name="linear_exact",
         target="robustkit.attacks.linear_exact:LinearExact",
         summary="The exact worst case of a linear classifier, in closed form: the yardstick.",
