@@ -75,7 +75,7 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         target="robustkit.attacks.square:Square",
         summary="Random search by squares, with scores alone.",
         paper="https://arxiv.org/abs/1912.00049",
-        norms=frozenset({"linf", "l2"}),
+        norms=_LP,
         knowledge="score",
         targeted=True,
     )
@@ -131,8 +131,8 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         target="robustkit.attacks.autoattack:AutoAttack",
         summary="AutoAttack, standard: APGD-CE, APGD-T, FAB-T and Square, each on what is left.",
         paper="https://arxiv.org/abs/2003.01690",
-        notes="Published numbers have steps=100 and queries=5000, the defaults. Needs 4 classes.",
-        norms=frozenset({"linf", "l2"}),
+        notes="Published numbers are of form=standard with its own steps and queries. Needs 4 classes.",
+        norms=_LP,
     )
     yield AttackEntry(
         name="linear_exact",

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from robustkit.attacks.apgd import APGD
 from robustkit.attacks.autoattack import AutoAttack
+from robustkit.attacks.fab import FAB
+from robustkit.attacks.square import Square
 from robustkit.contracts import Norm, Threat
 from robustkit.norms import distance
 from robustkit.params import UsageError
@@ -42,7 +44,7 @@ def hardened() -> tuple[nn.Module, Tensor, Tensor]:
     return model, x[right][:60], y[right][:60]
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.08), ("l2", 1.2), ("linf", 0.1), ("l2", 1.0)])
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.08), ("l2", 1.2), ("linf", 0.1), ("l2", 1.0), ("l1", 9.0)])
 def test_robust_accuracy_is_that_of_the_reference(
     trained: Any, hardened: tuple[nn.Module, Tensor, Tensor], norm: Norm, eps: float
 ) -> None:
@@ -52,11 +54,14 @@ def test_robust_accuracy_is_that_of_the_reference(
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reference = pyautoattack.AutoAttack(
-            model, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, seed=0, version="standard", device="cpu"
+            model,
+            norm={"linf": "Linf", "l2": "L2", "l1": "L1"}[norm],
+            eps=eps,
+            seed=0,
+            version="standard",
+            device="cpu",
         )
         reference.square.n_queries = 200
-        for member in (reference.apgd_targeted, reference.fab):
-            member.n_target_classes = 9
         theirs, _ = reference.run_standard_evaluation(x, y, batch_size=len(x))
         torch.manual_seed(0)
         ours = AutoAttack(queries=200)(model, x, y, Threat(norm, eps))
@@ -65,6 +70,26 @@ def test_robust_accuracy_is_that_of_the_reference(
     assert int(robust.sum()) <= int(their_robust.sum()) + 1
     assert int((robust != their_robust).sum()) <= 2
     assert bool((distance(ours, x, norm) <= Threat(norm, eps).allowance).all())
+
+
+def test_order_and_budgets_are_the_reference_s() -> None:
+    """Of pyautoattack's standard version, read from its own objects."""
+    pyautoattack = pytest.importorskip("pyautoattack")
+    names = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+    for norm in ("linf", "l2", "l1"):
+        reference = pyautoattack.AutoAttack(nn.Identity(), norm=names[norm], eps=1.0, version="standard", device="cpu")
+        assert reference.attacks_to_run == ["apgd-ce", "apgd-t", "fab-t", "square"]
+        entropy, ratio, boundary, square = AutoAttack().stages(norm)
+        assert isinstance(entropy, APGD)
+        assert (entropy.steps, entropy.restarts) == (reference.apgd.n_iter, reference.apgd.n_restarts)
+        assert isinstance(ratio, APGD)
+        targeted = reference.apgd_targeted
+        assert (ratio.steps, ratio.classes, ratio.restarts) == (targeted.n_iter, targeted.n_target_classes, 1)
+        assert isinstance(boundary, FAB)
+        fab = reference.fab
+        assert (boundary.steps, boundary.classes, boundary.restarts) == (fab.n_iter, fab.n_target_classes, 1)
+        assert isinstance(square, Square)
+        assert (square.queries, square.area) == (reference.square.n_queries, reference.square.p_init)
 
 
 def test_it_is_at_least_as_strong_as_its_first_member(trained: Any) -> None:

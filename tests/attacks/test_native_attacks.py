@@ -27,7 +27,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mifgsm": {"steps": 4},
     "apgd": {"steps": 6, "restarts": 2},
     "square": {"queries": 100},
-    "fab": {"steps": 10, "restarts": 2},
+    "fab": {"steps": 1, "restarts": 3},
     "autoattack": {"steps": 6, "queries": 20},
     "ddn": {"steps": 30},
     "fmn": {"steps": 30},
