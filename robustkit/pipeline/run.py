@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from robustkit.contracts import Threat
+from robustkit.engine.batching import Chunked
 from robustkit.engine.evaluate import Arena, BlockResult
+from robustkit.flags.probe import SAMPLES, safely_probed
 from robustkit.hookspecs import AttackEntry, DefenseEntry
 from robustkit.host import Host
 from robustkit.pipeline.environment import environment
@@ -217,6 +219,7 @@ def _measure(
         "status": "ok",
         "error": None,
         "metrics": metrics(whole, cell.threat),
+        **({"flags": _flags(arena, plan)} if cell.attack is None else {}),
         "precision": arena.precision,
         "seconds": round(seconds, 4),
         "restored": sorted(restored),
@@ -224,6 +227,13 @@ def _measure(
         "after": before,
     }
     return record, whole
+
+
+def _flags(arena: Arena, plan: Plan) -> list[dict[str, str]]:
+    """What speaks against believing any attack on this model."""
+    x, y = plan.data.test.batch(torch.arange(min(SAMPLES, plan.count)))
+    found = safely_probed(Chunked(arena.model, plan.spec.batch_size), x.to(plan.device), y.to(plan.device))
+    return [flag.to_plain() for flag in found]
 
 
 def block_columns(rows: Tensor, y: Tensor, result: BlockResult) -> Columns:
