@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from robustkit.contracts import Data, Norm, Precision, Threat
 from robustkit.data.splits import ArraySplit, fingerprint
 from robustkit.engine.guard import judging
+from robustkit.flags.records import flagged
 from robustkit.host import Host, default_host
 from robustkit.models.build import build_model
 from robustkit.models.weights import load_checkpoint
@@ -143,6 +144,7 @@ def result_of(store: RunStore, records: list[Record]) -> BenchResult:
     """The result of records whose samples lie in `store`."""
     good = [record["key"] for record in records if record["status"] == "ok"]
     samples = {key: store.samples(key) for key in good}
+    records = flagged(records, samples.__getitem__)
     table = comparison(records, samples.__getitem__)
     return BenchResult(table, records, store.directory, store.read_json("environment.json"), samples)
 

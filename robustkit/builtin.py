@@ -84,7 +84,7 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         target="robustkit.attacks.square:Square",
         summary="Random search by squares, with scores alone.",
         paper="https://arxiv.org/abs/1912.00049",
-        norms=frozenset({"linf", "l2"}),
+        norms=_LP,
         knowledge="score",
         targeted=True,
     )
@@ -126,6 +126,22 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         goal="minimal",
         targeted=True,
         deterministic=True,
+    )
+    yield AttackEntry(
+        name="fab",
+        target="robustkit.attacks.fab:FAB",
+        summary="The nearest adversarial point, by projections onto the linearised boundary.",
+        paper="https://arxiv.org/abs/1907.02044",
+        norms=_LP,
+        goal="minimal",
+    )
+    yield AttackEntry(
+        name="autoattack",
+        target="robustkit.attacks.autoattack:AutoAttack",
+        summary="AutoAttack, standard: APGD-CE, APGD-T, FAB-T and Square, each on what is left.",
+        paper="https://arxiv.org/abs/2003.01690",
+        notes="Published numbers are of form=standard with its own steps and queries. Needs 4 classes.",
+        norms=_LP,
     )
     yield AttackEntry(
         name="linear_exact",

@@ -74,10 +74,10 @@ def comparison(records: Sequence[Record], samples: Samples) -> pd.DataFrame:
     """One row a model: accuracies with their 95 % intervals (Wilson 1927), costs, violations, status.
 
     Columns: defense, model, seed; clean, one a pair of attack and eps, and the worst case over all attacks at
-    each eps, sample by sample, each with "low" and "high"; success rate, the share of what is right on clean
-    inputs that some attack brings down at the largest eps; passes (forward and backward a sample and attack,
-    summed), seconds, training seconds, violations, status. What has no number is NaN: a cell that failed or
-    was not reached. In a cascade each column counts what the attacks up to it brought down.
+    each eps, sample by sample, each with "low" and "high"; flags, the names of what speaks against these; success
+    rate, the share of what is right on clean inputs that some attack brings down at the largest eps; passes (forward
+    and backward a sample and attack, summed), seconds, training seconds, violations, status. What has no number is
+    NaN: a cell that failed or was not reached. In a cascade each column counts what the attacks up to it brought down.
     """
     radii = radii_of(records)
     rows = []
@@ -115,7 +115,7 @@ def radii_of(records: Sequence[Record]) -> list[float]:
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and sample standard deviation over seeds, a row a defense; columns of numbers get a "± " twin."""
-    texts = ("defense", "model", "seed", "status")
+    texts = ("defense", "model", "seed", "flags", "status")
     numbers = [name for name in table.columns if name not in texts and not name.endswith(" status")]
     rows = []
     for label, group in table.groupby("defense", sort=False):
@@ -180,6 +180,7 @@ def _row(mine: Sequence[Record], radii: Sequence[float], samples: Samples) -> di
                 **_share(name, None if columns is None else certified(columns, eps)),
                 f"{name} status": record["status"],
             }
+    row["flags"] = ", ".join(dict.fromkeys(flag["name"] for r in mine for flag in r.get("flags", [])))
     row["success rate"] = np.nan
     if radii and ("clean", None) in right and (WORST, radii[-1]) in right:
         before, after = right["clean", None], right[WORST, radii[-1]]

@@ -19,21 +19,25 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries of 10,000 after which the squares' area is halved."""
 _GRID = 5
 """Tiles across the first perturbation in l2."""
+_OVER = 3.0
+"""In l1: a bump gets this times its budget before the projection, which takes it from the smallest changes. On a small
+network for MNIST, eps 16, 300 queries, 31 % of 100 digits stand with 3 and 67 % with 1."""
 _TINY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Square:
-    """Square attack (Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049).
+    """Square attack (Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049; l1: Croce & Hein 2021,
+    https://arxiv.org/abs/2103.01208).
 
     A candidate differs from the best point in a square at a random place, and replaces it where the margin (targeted:
     the cross-entropy) is better. linf: each channel of the square is at +eps or −eps; the start is of vertical
     stripes. l2: a bump of random sign is put into one square, with the budget that another square gives up;
-    the start is a grid of bumps. Squares cover the share `area` of the image at first, which is halved after fixed
-    shares of the queries.
+    the start is a grid of bumps. l1: as l2, lengths and budgets in l1. Squares cover the share `area` of the image at
+    first, which is halved after fixed shares of the queries.
 
-    Departs from the paper: a square that would change nothing has its signs turned. What has fallen makes no
-    more queries.
+    Departs from the paper: a square that would change nothing has its signs turned. In l1 bumps are three times too
+    large before they are projected. What has fallen makes no more queries.
 
     Fields:
         queries: forward passes of a sample a restart, the start's included.
@@ -59,7 +63,7 @@ class Square:
     @torch.no_grad()
     def search(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
         """The same, with the number of queries that each sample took until it fell, or altogether, (N,) int64."""
-        require_norm("square", threat, ("linf", "l2"))
+        require_norm("square", threat)
         start, change = (_stripes, _signs) if threat.norm == "linf" else (_bumps, _moved)
         best = x.clone()
         value = torch.full((x.shape[0],), -torch.inf, dtype=x.dtype, device=x.device)
@@ -142,7 +146,7 @@ def _bumps(x: Tensor, threat: Threat) -> Tensor:
         for left in range(0, width - wide + 1, wide):
             tile = _bump(tall, wide, x)
             delta[:, :, top : top + tall, left : left + wide] = tile * _random_signs(x[:, :, :1, :1])
-    length = flat(delta).norm(dim=1).clamp_min(_TINY)
+    length = flat(delta).norm(_power(threat), dim=1).clamp_min(_TINY)
     return project(x + delta * per_sample(threat.eps / length, x), x, threat)
 
 
@@ -154,17 +158,25 @@ def _moved(best: Tensor, x: Tensor, threat: Threat, share: float) -> Tensor:
     delta = (best - x).flatten(2)  # (N, C, H·W)
     both = torch.zeros(count, 1, height * width, dtype=torch.bool, device=x.device)
     both.scatter_(2, first, True).scatter_(2, second, True)
-    unused = (threat.eps**2 - flat(delta).square().sum(dim=1)).clamp_min(0)  # (N,)
-    budget = ((delta * both).square().sum(dim=2) + unused[:, None] / channels).sqrt()[:, :, None]  # (N, C, 1)
+    power = _power(threat)
+    size = delta.abs() ** power
+    unused = (threat.eps**power - flat(size).sum(dim=1)).clamp_min(0)  # (N,)
+    budget = ((size * both).sum(dim=2) + unused[:, None] / channels)[:, :, None] ** (1 / power)  # (N, C, 1)
+    budget *= 1 if threat.norm == "l2" else _OVER
     first = first.expand(-1, channels, -1)
     old = delta.gather(2, first)
     tall, wide = min(side, height), min(side, width)
     bump = _halves(tall, wide, x) if float(torch.rand(())) < 0.5 else _halves(wide, tall, x).T
-    bump = (bump / bump.norm().clamp_min(_TINY)).reshape(1, 1, -1)
-    new = bump * _random_signs(x[:, :, 0, :1]) + old / old.norm(dim=2, keepdim=True).clamp_min(_TINY)
-    new = new / new.norm(dim=2, keepdim=True).clamp_min(_TINY) * budget
+    bump = (bump / bump.norm(power).clamp_min(_TINY)).reshape(1, 1, -1)
+    new = bump * _random_signs(x[:, :, 0, :1]) + old / old.norm(power, dim=2, keepdim=True).clamp_min(_TINY)
+    new = new / new.norm(power, dim=2, keepdim=True).clamp_min(_TINY) * budget
     delta = delta.masked_fill(both, 0).scatter(2, first, new)
     return project(x + delta.reshape(x.shape), x, threat)
+
+
+def _power(threat: Threat) -> int:
+    """p of the Lp norm, in l2 and l1."""
+    return 2 if threat.norm == "l2" else 1
 
 
 def _bump(tall: int, wide: int, like: Tensor) -> Tensor:

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from robustkit.contracts import Threat
+from robustkit.engine.batching import Chunked
 from robustkit.engine.certify import certify_block, summary
 from robustkit.engine.evaluate import Arena, BlockResult
+from robustkit.flags.probe import SAMPLES, safely_probed
 from robustkit.hookspecs import AttackEntry, CertifierEntry, DefenseEntry
 from robustkit.host import Host
 from robustkit.pipeline.certificates import contradictions
@@ -237,12 +239,20 @@ def _measure(
         "metrics": metrics(whole, cell.threat) if cell.certifier is None else summary(whole, [cell.threat.eps]),
         "precision": arena.precision if cell.certifier is None else "fp32",
         "guarantee": notes.get("guarantee"),
+        **({"flags": _flags(arena, plan)} if cell.kind == "clean" else {}),
         "seconds": round(seconds, 4),
         "restored": sorted(restored),
         "started": started,
         "after": before,
     }
     return record, whole
+
+
+def _flags(arena: Arena, plan: Plan) -> list[dict[str, str]]:
+    """What speaks against believing any attack on this model."""
+    x, y = plan.data.test.batch(torch.arange(min(SAMPLES, plan.count)))
+    found = safely_probed(Chunked(arena.model, plan.spec.batch_size), x.to(plan.device), y.to(plan.device))
+    return [flag.to_plain() for flag in found]
 
 
 def block_columns(rows: Tensor, y: Tensor, result: BlockResult) -> Columns:

@@ -77,7 +77,7 @@ def markdown(shown: pd.DataFrame, lines: Sequence[str] = ()) -> str:
     names = [_cell(name) for name in shown.columns]
     body = [[_cell(value) for value in row] for row in shown.itertuples(index=False)]
     widths = [max(len(row[i]) for row in [names, *body]) for i in range(len(names))]
-    left = [str(name) in ("defense", "seed", "status") for name in shown.columns]
+    left = [str(name) in ("defense", "seed", "flags", "status") for name in shown.columns]
     rule = ["-" * width if is_left else "-" * (width - 1) + ":" for width, is_left in zip(widths, left, strict=True)]
     rows = [names, rule, *body]
     text = "\n".join(
@@ -95,7 +95,7 @@ def markdown(shown: pd.DataFrame, lines: Sequence[str] = ()) -> str:
 
 def latex(shown: pd.DataFrame, lines: Sequence[str] = ()) -> str:
     """A booktabs table; the notes stand above it as comments."""
-    columns = "".join("l" if str(name) in ("defense", "seed", "status") else "r" for name in shown.columns)
+    columns = "".join("l" if str(name) in ("defense", "seed", "flags", "status") else "r" for name in shown.columns)
     out = [f"% {' '.join(line.split())}" for line in lines]
     out += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     out.append(" & ".join(escape_latex(str(name)) for name in shown.columns) + r" \\")

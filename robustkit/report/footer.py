@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from robustkit.contracts import Threat
+from robustkit.flags.flag import PAGE
 from robustkit.tables import Record, radii_of
 
 
@@ -62,7 +63,7 @@ def _precision(records: Sequence[Record]) -> str:
 
 
 def warnings(records: Sequence[Record]) -> list[str]:
-    """Errors, violations, restored state, hidden gradients, collapses, each with the cell or model it is about."""
+    """Red flags, errors, violations, restored state, hidden gradients, collapses, each with what it is about."""
     hidden = dict.fromkeys(r["subject"]["label"] for r in records if r["subject"].get("obfuscates"))
     found = [
         f"{label} hides gradients or is random at inference: attacks that follow gradients overrate it"
@@ -76,6 +77,12 @@ def warnings(records: Sequence[Record]) -> list[str]:
     found += [
         f"{label} (seed {seed}): catastrophic overfitting in training, epoch {', '.join(map(str, epochs))}"
         for (label, seed), epochs in fallen.items()
+    ]
+    found += [
+        f"red flag {flag['name']}, {record['subject']['label']} (seed {record['subject']['seed']}): {flag['evidence']} "
+        f"({PAGE}#{flag['name']})"
+        for record in records
+        for flag in record.get("flags", [])
     ]
     for record in records:
         component = record["component"]

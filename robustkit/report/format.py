@@ -52,6 +52,7 @@ def _row(row: pd.Series, accuracies: Sequence[str]) -> dict[str, str]:
             cells[name] = FAILED if failed else MISSING
         else:
             cells[name] = interval(row[name], row[f"{name} low"], row[f"{name} high"])
+    cells["flags"] = str(row.get("flags") or MISSING).replace(", ", ",\n")
     cells["ASR"] = MISSING if _missing(row.get("success rate")) else percent(row["success rate"])
     cells |= {
         "passes": number(row["passes"], 0),
@@ -70,6 +71,7 @@ def _over_seeds(table: pd.DataFrame, accuracies: Sequence[str]) -> list[dict[str
         for name in accuracies:
             shown = f"{percent(row[name])} ± {percent(row[f'± {name}'])}" if not _missing(row[name]) else FAILED
             cells[name] = shown
+        cells["flags"] = MISSING
         cells["ASR"] = MISSING if _missing(row["success rate"]) else percent(row["success rate"])
         cells |= {
             "passes": number(row["passes"], 0),

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from robustkit.report.format import FAILED
 
-_TEXTS = ("defense", "seed", "status")
+_TEXTS = ("defense", "seed", "flags", "status")
 
 
 def show(shown: pd.DataFrame, lines: Sequence[str], title: str, console: Console) -> None:
@@ -68,4 +68,8 @@ def _text(value: str) -> Text:
 
 def _says_nothing(shown: pd.DataFrame, name: str) -> bool:
     """Whether every model has the same uninteresting value, which need not be shown where room is scarce."""
-    return name in ("violations", "status", "ASR", "training s") and set(map(str, shown[name])) <= {"0", "ok", "–"}
+    return name in ("flags", "violations", "status", "ASR", "training s") and set(map(str, shown[name])) <= {
+        "0",
+        "ok",
+        "–",
+    }

@@ -27,6 +27,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mifgsm": {"steps": 4},
     "apgd": {"steps": 6, "restarts": 2},
     "square": {"queries": 100},
+    "fab": {"steps": 1, "restarts": 3},
+    "autoattack": {"steps": 6, "queries": 20},
     "ddn": {"steps": 30},
     "fmn": {"steps": 30},
     "cw": {"steps": 30, "binary_search_steps": 4, "initial_const": 1.0, "step_size": 0.1},

@@ -15,8 +15,8 @@ from robustkit.contracts import Norm, Threat
 from robustkit.norms import distance
 
 Make = Callable[..., Any]
-EPS: dict[Norm, float] = {"linf": 0.09, "l2": 1.5}
-norms = pytest.mark.parametrize("norm", ["linf", "l2"])
+EPS: dict[Norm, float] = {"linf": 0.09, "l2": 1.5, "l1": 16.0}
+norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 
 
 def standing(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def test_not_weaker_than_the_authors_code(trained: Any, norm: Norm) -> None:
     from pyautoattack.square import SquareAttack
 
     x, y, queries = trained.x[:150], trained.y[:150], 300
-    name = {"linf": "Linf", "l2": "L2"}[norm]
+    name = {"linf": "Linf", "l2": "L2", "l1": "L1"}[norm]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         theirs = SquareAttack(
             trained.model, eps=EPS[norm], norm=name, n_queries=queries, p_init=0.8, n_restarts=1, seed=0, device="cpu"
@@ -87,13 +87,14 @@ def test_a_step_in_linf_changes_one_square_to_the_ball_s_ends() -> None:
     assert torch.allclose((after - x).abs(), torch.full_like(x, 0.1), atol=1e-6)
 
 
-def test_a_step_in_l2_spends_the_whole_budget() -> None:
+@pytest.mark.parametrize(("norm", "eps"), [("l2", 0.3), ("l1", 0.9)])
+def test_a_step_spends_the_whole_budget(norm: Norm, eps: float) -> None:
     torch.manual_seed(0)
-    x, threat = 0.4 + 0.2 * torch.rand(50, 3, 9, 9), Threat("l2", 0.3)
+    x, threat = 0.4 + 0.2 * torch.rand(50, 3, 9, 9), Threat(norm, eps)
     best = _bumps(x, threat)
     for share in (0.8, 0.1, 0.01):
         after = _moved(best, x, threat, share)
-        assert torch.allclose(distance(after, x, "l2"), torch.full((50,), 0.3), atol=1e-5)
+        assert torch.allclose(distance(after, x, norm), torch.full((50,), eps), atol=1e-5)
         assert bool((after != best).flatten(1).any(dim=1).all())
         best = after
 
