@@ -35,9 +35,12 @@ def component_content(component: Component) -> dict[str, Any]:
     """What stands for a component in a key.
 
     Who brings it, in which version, with which parameters; the versions of the libraries it wraps; and a hash
-    of its source file, so that an author who edits a method without a new version is not shown old numbers.
+    of its source file, so that an author who edits a method without a new version is not shown old numbers. A
+    parameter that names a file stands for its content, too.
     """
     provider = component.registered.provider
+    files = {name: Path(text).expanduser() for name, text in component.params.items() if isinstance(text, str)}
+    hashes = {name: file_hash(path) for name, path in files.items() if path.is_file()}
     return {
         "name": component.registered.qualified,
         "distribution": provider.distribution,
@@ -45,6 +48,7 @@ def component_content(component: Component) -> dict[str, Any]:
         "libraries": library_versions(component),
         "source": _source_hash(type(component.value)),
         "params": dict(component.params),
+        **({"files": hashes} if hashes else {}),
     }
 
 
