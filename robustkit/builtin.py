@@ -204,6 +204,20 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         paper="https://arxiv.org/abs/1611.01236",
     )
     yield DefenseEntry(
+        name="union_at",
+        target="robustkit.defenses.union_at:UnionAT",
+        summary="PGD training against several norms at once, the worst example or all of them.",
+        paper="https://arxiv.org/abs/1904.13000",
+        notes="Needs the radius of another ball than the threat model's: union_at:l2=0.5.",
+    )
+    yield DefenseEntry(
+        name="ensemble_at",
+        target="robustkit.defenses.ensemble_at:EnsembleAT",
+        summary="Adversarial training on the examples of another, fixed network.",
+        paper="https://arxiv.org/abs/1705.07204",
+        notes="Holds against what transfers, less against attacks that see the network.",
+    )
+    yield DefenseEntry(
         name="trades",
         target="robustkit.defenses.trades:TRADES",
         summary="Clean cross-entropy, and a divergence of clean and adversarial predictions.",

@@ -119,6 +119,9 @@ class Recipe:
         collapse: what is done when the robust accuracy collapses (catastrophic overfitting of single-step
             training): "report" warns, "stop" warns and ends with the last good weights, "rewind" warns and goes on
             from them.
+        start: weights to fine-tune, a file; a last layer for other classes begins anew. Empty: none.
+        extra: npz file with more training images, as generated ones, or images that were attacked and saved.
+        extra_share: of each batch that comes from there. An epoch keeps its number of batches.
     """
 
     epochs: int = 30
@@ -136,6 +139,9 @@ class Recipe:
     keep: Literal["last", "best"] = "last"
     patience: int = 0
     collapse: Literal["report", "stop", "rewind"] = "report"
+    start: str = ""
+    extra: str = ""
+    extra_share: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ class Npz:
     path: str = param(help="of the file")
 
     def __call__(self, data_dir: Path | None = None) -> Data:
-        arrays = _read(Path(self.path).expanduser())
+        arrays = read_arrays(Path(self.path).expanduser())
         if "x" in arrays:
             whole = _split(arrays, "x", "y", self.path)
             train, test = holdout(whole, max(1, len(whole) // 5), where=self._where)
@@ -67,7 +67,12 @@ class Npz:
         return f"npz:{self.path}"
 
 
-def _read(path: Path) -> Arrays:
+def read_arrays(path: Path) -> Arrays:
+    """The arrays of an npz file.
+
+    Raises:
+        UsageError: no such file, or one that holds more than numbers.
+    """
     if not path.is_file():
         raise UsageError(f"npz:{path}: there is no such file")
     try:
@@ -87,13 +92,13 @@ def _split(arrays: Arrays, x: str, y: str, path: str) -> Split:
                 f"npz:{path} has no array {name!r}, only {', '.join(sorted(arrays)) or 'nothing'}; "
                 "it needs x and y, or x_train, y_train, x_test and y_test"
             )
-    images, labels = _images(arrays[x], f"npz:{path}: {x!r}"), _labels(arrays[y], f"npz:{path}: {y!r}")
+    images, labels = images_of(arrays[x], f"npz:{path}: {x!r}"), labels_of(arrays[y], f"npz:{path}: {y!r}")
     if len(images) < 2 or len(images) != len(labels):
         raise UsageError(f"npz:{path}: {len(images)} images in {x!r} and {len(labels)} labels in {y!r}")
     return ArraySplit(images, labels)
 
 
-def _images(array: np.ndarray[Any, Any], where: str) -> Tensor:
+def images_of(array: np.ndarray[Any, Any], where: str) -> Tensor:
     """uint8 stays uint8, whole numbers up to 255 become it, floats become float32."""
     if array.ndim == 3:
         array = array[:, None]
@@ -112,7 +117,8 @@ def _images(array: np.ndarray[Any, Any], where: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.uint8))
 
 
-def _labels(array: np.ndarray[Any, Any], where: str) -> Tensor:
+def labels_of(array: np.ndarray[Any, Any], where: str) -> Tensor:
+    """(N,) or (N, 1) whole numbers from 0 → (N,) int64."""
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:

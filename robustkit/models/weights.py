@@ -25,13 +25,18 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.")
 _SHOWN = 4
 
 
-def load_checkpoint(model: nn.Module, path: Path) -> None:
+def load_checkpoint(model: nn.Module, path: Path, *, new_head: bool = False) -> None:
     """Read a checkpoint into `model`, in place. Nothing in the file is executed.
 
     The format is told from the content: safetensors, or a file of `torch.save` that `weights_only=True` reads.
     Weights may lie under "state_dict" or "model", and names may carry the prefixes of DataParallel and
     torch.compile. Weights of the bare network (no normalisation) go into the network of a `Normalised` model,
     whose normalisation stays.
+
+    Args:
+        model: to be filled.
+        path: of the file.
+        new_head: where the last layer alone has another shape, for other classes, it stays as it is.
 
     Raises:
         UsageError: no such file, a pickle that holds more than tensors, names or shapes that don't fit.
@@ -41,6 +46,10 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     state = _without_wrappers(state, network.state_dict())
     target = model if any(key.startswith("network.") for key in state) else network
     own = target.state_dict()
+    head = _head(target) if new_head else ()
+    for key in head:
+        if any(name in state and state[name].shape != own[name].shape for name in head):
+            state[key] = own[key]
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in own]
     if missing or unexpected:
@@ -89,6 +98,14 @@ def weights_hash(model: nn.Module) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)};".encode())
         digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _head(model: nn.Module) -> tuple[str, ...]:
+    """The names of weight and bias of the last linear or convolutional layer."""
+    last = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1:]
+    return tuple(
+        f"{name}.{part}".lstrip(".") for name in last for part in dict(model.get_submodule(name).named_parameters())
+    )
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

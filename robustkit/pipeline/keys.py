@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import json
@@ -13,7 +14,7 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from robustkit.contracts import Data
+from robustkit.contracts import Data, Recipe
 from robustkit.factory import import_factory, is_reference
 from robustkit.host import Component, Host, NameNotFound
 from robustkit.params import UsageError
@@ -35,9 +36,12 @@ def component_content(component: Component) -> dict[str, Any]:
     """What stands for a component in a key.
 
     Who brings it, in which version, with which parameters; the versions of the libraries it wraps; and a hash
-    of its source file, so that an author who edits a method without a new version is not shown old numbers.
+    of its source file, so that an author who edits a method without a new version is not shown old numbers. A
+    parameter that names a file stands for its content, too.
     """
     provider = component.registered.provider
+    files = {name: Path(text).expanduser() for name, text in component.params.items() if isinstance(text, str)}
+    hashes = {name: file_hash(path) for name, path in files.items() if path.is_file()}
     return {
         "name": component.registered.qualified,
         "distribution": provider.distribution,
@@ -45,6 +49,7 @@ def component_content(component: Component) -> dict[str, Any]:
         "libraries": library_versions(component),
         "source": _source_hash(type(component.value)),
         "params": dict(component.params),
+        **({"files": hashes} if hashes else {}),
     }
 
 
@@ -90,6 +95,21 @@ def model_content(text: str, data: Data, host: Host) -> dict[str, Any]:
     source = inspect.getsourcefile(inspect.unwrap(import_factory(text)))
     weights = weights_hash(build_model(text, data, host=host))
     return {"name": text, "source": file_hash(Path(source)) if source else "", "weights": weights, **common}
+
+
+def recipe_content(recipe: Recipe) -> dict[str, Any]:
+    """What stands for a recipe in a key: its fields; of files, their content.
+
+    Raises:
+        UsageError: a file it names is not there.
+    """
+    content = dataclasses.asdict(recipe)
+    start, extra, share = content.pop("start"), content.pop("extra"), content.pop("extra_share")
+    if start:
+        content["start"] = file_hash(Path(start).expanduser())
+    if extra:
+        content |= {"extra": file_hash(Path(extra).expanduser()), "extra_share": share}
+    return content
 
 
 def file_hash(path: Path) -> str:

@@ -15,7 +15,7 @@ from robustkit.hookspecs import AttackEntry, DefenseEntry
 from robustkit.host import Component, Host
 from robustkit.params import UsageError
 from robustkit.pipeline.certificates import plan_certifier
-from robustkit.pipeline.keys import component_content, file_hash, key_of, model_content
+from robustkit.pipeline.keys import component_content, file_hash, key_of, model_content, recipe_content
 from robustkit.pipeline.spec import BenchSpec, apply_recipe
 from robustkit.tables import column_names
 from robustkit.training import loop
@@ -298,7 +298,7 @@ def _trained(
         "data": data.fingerprint,
         # ordinary training does not depend on the threat, so its weights serve all of them
         "threat": None if undefended else [threat.norm, threat.eps],
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": recipe_content(recipe),
         "seed": seed,
         "loop": loop.VERSION,
     }

@@ -197,6 +197,7 @@ _RANGES: Sequence[tuple[str, float, float | None]] = (
     ("ramp", 0, 1),
     ("ema", 0, 1),
     ("patience", 0, None),
+    ("extra_share", 0, 1),
 )
 
 

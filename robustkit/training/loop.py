@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from robustkit.contracts import Data, Threat, Training
+from robustkit.data.extra import read_extra
+from robustkit.data.splits import check_unit_range
+from robustkit.models.weights import load_checkpoint
 from robustkit.params import UsageError
 from robustkit.precision import InPrecision, generator_kept
 from robustkit.training.average import Average
@@ -81,7 +85,8 @@ class _Run:
         recipe = training.recipe
         self.data, self.training, self.method, self.awp = data, training, method, awp
         self.device = torch.device(training.device)
-        self.batches = Batches(data.train, recipe, self.device, training.seed)
+        extra = read_extra(Path(recipe.extra).expanduser(), data) if recipe.extra else None
+        self.batches = Batches(data.train, recipe, self.device, training.seed, extra)
         self.epochs = math.ceil(recipe.epochs / method.replays)
         self.steps = self.epochs * len(self.batches) * method.replays
         self.epoch = self.step = 0
@@ -90,8 +95,11 @@ class _Run:
         self.about = f"{about} | {recipe} | {training.threat} | {training.seed}"
         found = None if self.path is None else load(self.path, self.about, training.device)
 
+        if recipe.start and found is None:
+            load_checkpoint(model, Path(recipe.start).expanduser(), new_head=True)
         self.model = model.to(self.device)
         example = data.train.batch(torch.arange(min(64, len(data.train))))[0].to(self.device)
+        check_unit_range(example, f"{data.name}: training images")
         self.precision = settle_precision(self.model, example, training, found)
         channels_last = turn_channels_last(self.model, example[:2])
         self.network = InPrecision(self.model, self.precision, channels_last=channels_last)

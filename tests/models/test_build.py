@@ -182,9 +182,33 @@ def test_torchvisions_weights_bring_their_own_normalisation(
         assert weights_hash(model.network) == weights_hash(published)
 
 
+@pytest.mark.parametrize("name", ["squeezenet1_1", "shufflenet_v2_x0_5"])  # a last convolution, a last linear layer
+def test_torchvisions_weights_with_a_new_head(
+    name: str, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision import models
+
+    published = models.get_model(name, weights=None)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    checkpoints = tmp_path / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    url = models.get_model_weights(name).DEFAULT.url
+    torch.save(published.state_dict(), checkpoints / url.rpartition("/")[2])
+    model = build_model(f"torchvision.{name}:weights=DEFAULT:head=new", made_for((3, 64, 64), 7), host=host)
+    assert isinstance(model, Normalised)
+    assert model.eval()(torch.rand(2, 3, 64, 64)).shape == (2, 7)  # in eval mode: statistics stay the published ones
+    assert model.normalise.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    own, theirs = model.network.state_dict(), published.state_dict()
+    assert own.keys() == theirs.keys()
+    kept = [key for key in own if own[key].shape == theirs[key].shape]
+    assert {key.rpartition(".")[0] for key in own if key not in kept} <= {"classifier.1", "fc"}
+    assert all(torch.equal(own[key], theirs[key]) for key in kept)
+
+
 @pytest.mark.parametrize(
     ("text", "shape", "classes", "words"),
     [
+        ("torchvision.resnet18:head=old", (3, 64, 64), 10, "head='old' is not one of own or new"),
         ("torchvision.resnet19", (3, 64, 64), 10, "no classifier 'resnet19'.*resnet1"),
         ("torchvision.resnet18:depth=3", (3, 64, 64), 10, "no parameter 'depth'"),
         ("torchvision.resnet18", (1, 28, 28), 10, "these have 1"),
