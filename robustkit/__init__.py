@@ -1,7 +1,7 @@
 """RobustKit: how robust is this model, really?
 
-`bench`, `train`, `evaluate` and `load` are imported with torch and pandas when they are first used; everything else
-here is light, so that a plugin's `__init__` may import it.
+`bench`, `certify`, `train`, `evaluate` and `load` are imported with torch and pandas when they are first used;
+everything else here is light, so that a plugin's `__init__` may import it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from robustkit.params import ParamError, UsageError, check, param
 
 if TYPE_CHECKING:
     from robustkit.api import bench, evaluate, load, train
+    from robustkit.certification import certify
 
 __all__ = [
     "AttackEntry",
@@ -37,6 +38,7 @@ __all__ = [
     "Threat",
     "UsageError",
     "bench",
+    "certify",
     "check",
     "evaluate",
     "hookimpl",
@@ -45,7 +47,7 @@ __all__ = [
     "train",
 ]
 
-_LAZY = dict.fromkeys(("bench", "evaluate", "load", "train"), "robustkit.api")
+_LAZY = dict.fromkeys(("bench", "evaluate", "load", "train"), "robustkit.api") | {"certify": "robustkit.certification"}
 
 
 def __getattr__(name: str) -> Any:

@@ -114,9 +114,11 @@ class Smoothing:
         return Gaussian(self.sigma, self.norm, x[0].numel() if len(x) else 1)
 
     def _radii(self, noise: Noise) -> tuple[float, ...]:
-        if self.radii:
-            return tuple(sorted(set(self.radii)))
         reach = float(noise.radius(np.array((self.alpha / self.inputs / 2) ** (1 / self.n))))
+        if self.radii:
+            wanted = sorted(set(self.radii))
+            # unanimous votes don't prove what lies beyond reach; to wait for it would cost all n draws
+            return tuple(radius for radius in wanted if radius <= reach) or (wanted[0],)
         scale = noise.radius(np.array(0.8413447460685429)) if self.norm != "l1" else self.sigma
         step = float(scale) / 4
         return tuple(step * k for k in range(min(int(reach / step), 12) + 1))

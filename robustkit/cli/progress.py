@@ -67,6 +67,8 @@ class Progress:
         elif isinstance(event, events.CellStarted | events.BlockDone):
             words = f"{event.cell.subject.label} / {event.cell.label}"
             self._show(words, event.done, event.blocks, "")
+        elif isinstance(event, events.Certified):
+            self._show(event.words, event.done, event.total, "")
         elif isinstance(event, events.CellDone) and not event.reused:
             self._cell(event)
 
@@ -89,7 +91,8 @@ class Progress:
         if record["status"] != "ok":
             self._say(f"{words}: error: {record['error']}")
             return
-        share = record["metrics"].get("robust_accuracy", record["metrics"]["clean_accuracy"])
+        names = ("robust_accuracy", "clean_accuracy", f"certified_accuracy@{record['threat']['eps']:g}")
+        share = next(record["metrics"][name] for name in names if name in record["metrics"])
         self._say(f"{words}: {100 * share:.1f} % in {record['seconds']:.1f} s")
 
     def _show(self, words: str, done: int, total: int, note: str) -> None:

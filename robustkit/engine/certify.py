@@ -24,7 +24,7 @@ class CertifiedBlock:
 
     Args:
         columns: by sample: index, label, prediction (ABSTAIN is -1), radius, the certifier's counts, and seconds,
-            which are the block's, spread evenly.
+            which are the block's, spread over its samples by their forward passes where those are counted.
         guarantee: the exact promise.
         norm: of the radii.
         restored: what the certifier had changed of the model.
@@ -57,11 +57,18 @@ def certify_block(
         "prediction": found.prediction.cpu().numpy(),
         "radius": found.radius.double().cpu().numpy(),
         **{name: column.cpu().numpy() for name, column in found.counts.items() if name not in _OWN},
-        "seconds": np.full(len(x), seconds / max(len(x), 1)),
+        "seconds": seconds * _shares(found),
     }
     return CertifiedBlock(
         columns=columns, guarantee=found.guarantee, norm=found.norm, restored=state.restored, seconds=seconds
     )
+
+
+def _shares(found: Certificate) -> np.ndarray:
+    """(N,) of each sample in the work of the block, in sum 1."""
+    work = found.counts["passes"].double() if "passes" in found.counts else found.radius.new_ones(len(found.radius))
+    shares: np.ndarray = (work / work.sum().clamp_min(1)).cpu().numpy()
+    return shares
 
 
 def _check(found: object, count: int, norm: Norm, label: str) -> None:

@@ -54,7 +54,16 @@ class CellDone:
     reused: bool
 
 
-Event = SubjectReady | Waiting | TrainingStep | CellStarted | BlockDone | CellDone
+@dataclass(frozen=True)
+class Certified:
+    """So many images have their rows; `words` names model and certifier."""
+
+    words: str
+    done: int
+    total: int
+
+
+Event = SubjectReady | Waiting | TrainingStep | CellStarted | BlockDone | CellDone | Certified
 Listener = Callable[[Event], None]
 
 
