@@ -26,6 +26,7 @@ COMMANDS = {
     "attack": "robustkit.cli.attack:attack",
     "report": "robustkit.cli.report:report",
     "compare": "robustkit.cli.compare:compare",
+    "study": "robustkit.cli.study:study",
     "list": "robustkit.cli.list:list_entries",
     "info": "robustkit.cli.info:info",
     "plugins": "robustkit.cli.plugins:app",
