@@ -27,6 +27,7 @@ COMMANDS = {
     "certify": "robustkit.cli.certify:certify",
     "report": "robustkit.cli.report:report",
     "compare": "robustkit.cli.compare:compare",
+    "study": "robustkit.cli.study:study",
     "list": "robustkit.cli.list:list_entries",
     "info": "robustkit.cli.info:info",
     "plugins": "robustkit.cli.plugins:app",

@@ -1,0 +1,108 @@
+"""`epochs`: how adversarial examples change while a network is trained."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from robustkit.contracts import Threat, Training, TrainingProgress
+from robustkit.engine.statistics import wilson
+from robustkit.host import default_host
+from robustkit.models.build import build_model
+from robustkit.report.drawing import Drawing, new_figure, styled
+from robustkit.studies.networks import ROBUST, data_of, far_point, logits_of, show_image, shown_images, usual_l2
+from robustkit.studies.study import Study
+
+_TIMES = 3.0
+_SHOWN = 8
+
+
+def epochs(
+    *,
+    dataset: str = "mnist_10k",
+    model: str = "cnn",
+    epochs: int = 6,
+    limit: int = 200,
+    seed: int = 0,
+    data_dir: str | None = None,
+) -> Study:
+    """Examples at three times the usual L2 radius, made for the network of each epoch of a training against L2.
+
+    Args:
+        dataset, model, data_dir: as for a bench.
+        epochs, seed: of the training.
+        limit: test images for the accuracies.
+    """
+    data = data_of(dataset, data_dir)
+    host = default_host()
+    threat = Threat("l2", usual_l2(data))
+    network = build_model(model, data, host=host, seed=seed)
+    kept: dict[int, nn.Module] = {0: copy.deepcopy(network).eval()}
+
+    def keep(progress: TrainingProgress) -> None:
+        # told last with the metrics of validation, when the epoch is over
+        if "validation accuracy" in progress.metrics:
+            kept[progress.epoch] = copy.deepcopy(network).eval()
+
+    training = Training(
+        threat=threat,
+        recipe=dataclasses.replace(data.recipe, epochs=epochs),
+        seed=seed,
+        precision="fp32",
+        report=keep,
+    )
+    host.build("defense", ROBUST).value(network, data, training)
+    x, y = data.test.batch(torch.arange(min(limit, len(data.test))))
+    table = pd.DataFrame([_row(epoch, found, x, y, threat) for epoch, found in kept.items()])
+    first, last = table.iloc[0], table.iloc[-1]
+    shown = dict(list(kept.items())[:: -(-len(kept) // _SHOWN)])
+    return Study(
+        name="epochs",
+        title="How do adversarial examples change while a network is trained?",
+        text=[
+            f"{ROBUST} against {threat}, {epochs} epochs. Of {len(x)} test images {100 * first['accuracy']:.1f} % "
+            f"are right "
+            f"before training and {100 * last['accuracy']:.1f} % after it; under steepest ascent within that ball "
+            f"{100 * last['robust accuracy']:.1f} % stay right.",
+            f"The examples at {_TIMES:g} times that radius begin as noise of the untrained network; how far they "
+            f"show the "
+            "class they were driven to is what the figure lets one see, epoch by epoch.",
+        ],
+        tables={"epochs": table},
+        drawings=[_draw(shown, *shown_images(data, 5), Threat("l2", _TIMES * threat.eps), data.classes, table)],
+    )
+
+
+def _row(epoch: int, network: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> dict[str, object]:
+    right = logits_of(network, x).argmax(dim=1) == y
+    moved = far_point(network, x, y, threat, steps=20, targeted=False)
+    stays = right & (logits_of(network, moved).argmax(dim=1) == y)
+    row: dict[str, object] = {"epoch": epoch, "n": len(x)}
+    for name, hits in (("accuracy", right), ("robust accuracy", stays)):
+        low, high = wilson(int(hits.sum()), len(x))
+        row |= {name: float(hits.double().mean()), f"{name} low": low, f"{name} high": high}
+    return row
+
+
+def _draw(
+    kept: dict[int, nn.Module], x: Tensor, y: Tensor, threat: Threat, classes: tuple[str, ...], data: pd.DataFrame
+) -> Drawing:
+    target = (y + 1) % len(classes)
+    with styled():
+        figure = new_figure(1.1 * (len(kept) + 1) + 0.4, 1.15 * len(x) + 0.5)
+        grid = figure.subplots(len(x), len(kept) + 1, squeeze=False)
+        columns = {"image": x} | {
+            f"epoch {epoch}": far_point(network, x, target, threat) for epoch, network in kept.items()
+        }
+        for column, (name, images) in enumerate(columns.items()):
+            grid[0][column].set_title(name, fontsize=8)
+            for place, image in enumerate(images):
+                show_image(grid[place][column], image)
+                if column == 0:
+                    grid[place][0].set_ylabel(f"{classes[y[place]]} → {classes[target[place]]}", fontsize=8)
+    caption = f"Examples within {threat}, made for the network after each epoch and driven to the next class."
+    return Drawing("epochs", "Adversarial examples over a training", caption, figure, data)
