@@ -31,6 +31,8 @@ class BenchSpec:
         pretrained: judge the model as it is built, for one that brings its weights.
         defenses: to be trained or wrapped around the baseline.
         attacks: each one a column.
+        poison: planted into the training set of every model; its success rate is measured.
+        detectors: asked about every model.
         baseline: train and judge the undefended model as well.
         norm, eps: threat model; several eps make a curve. None: the data set's usual one.
         train_eps: radius that defenses train against. None: of several eps the data set's usual one where it is
@@ -52,6 +54,8 @@ class BenchSpec:
     pretrained: bool = False
     defenses: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
+    poison: str | None = None
+    detectors: tuple[str, ...] = ()
     baseline: bool = True
     norm: Norm | None = None
     eps: tuple[float, ...] = ()
@@ -77,7 +81,7 @@ class BenchSpec:
             raise UsageError("a checkpoint is one model; give a single seed with it")
         if self.pretrained and (self.checkpoint is not None or len(self.seeds) > 1):
             raise UsageError("a pretrained model is one model: give a single seed and no checkpoint with it")
-        for name, items in (("defense", self.defenses), ("attack", self.attacks)):
+        for name, items in (("defense", self.defenses), ("attack", self.attacks), ("detector", self.detectors)):
             twice = sorted({item for item in items if items.count(item) > 1})
             if twice:
                 raise UsageError(f"{name} {', '.join(twice)} is given twice")
@@ -101,9 +105,11 @@ class BenchSpec:
         for key, value in given.items():
             if key not in hints:
                 raise UsageError(f"{where} has no setting {key!r}{suggest(key, hints)}")
-            if key in ("defenses", "attacks"):
+            if key in ("defenses", "attacks", "detectors"):
                 items = [value] if isinstance(value, str | Mapping) else value
                 values[key] = tuple(component_text(item, f"{where}: {key}") for item in items)
+            elif key == "poison" and value is not None:
+                values[key] = component_text(value, f"{where}: {key}")
             elif key == "recipe":
                 if not isinstance(value, Mapping):
                     raise UsageError(f"{where}: recipe={value!r} must be a table of fields, e.g. {{epochs = 10}}")
