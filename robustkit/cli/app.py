@@ -24,6 +24,7 @@ COMMANDS = {
     "bench": "robustkit.cli.bench:bench",
     "train": "robustkit.cli.train:train",
     "attack": "robustkit.cli.attack:attack",
+    "scan": "robustkit.cli.scan:scan",
     "report": "robustkit.cli.report:report",
     "compare": "robustkit.cli.compare:compare",
     "list": "robustkit.cli.list:list_entries",
