@@ -22,6 +22,7 @@ from robustkit.host import Host, default_host
 from robustkit.models.build import build_model
 from robustkit.models.weights import load_checkpoint
 from robustkit.params import UsageError, suggest
+from robustkit.pipeline.detect import inspect_run
 from robustkit.pipeline.events import Listener, TrainingStep, Waiting, ignore
 from robustkit.pipeline.plan import Plan, external_subject, make_plan, plan_cells
 from robustkit.pipeline.run import run
@@ -46,6 +47,7 @@ class BenchResult:
         directory: of the run; None for an evaluation that kept nothing.
         environment: on what it ran.
         samples: per-sample columns by cell key.
+        inspections: backdoors and detectors, one record each; see `robustkit.pipeline.detect`.
     """
 
     table: pd.DataFrame
@@ -53,6 +55,7 @@ class BenchResult:
     directory: Path | None
     environment: Mapping[str, Any] = field(default_factory=dict)
     samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    inspections: Sequence[Record] = ()
 
     @property
     def ok(self) -> bool:
@@ -135,7 +138,13 @@ def run_plan(plan: Plan, directory: Path, host: Host, listen: Listener = ignore)
     store.open()
     try:
         records = run(plan, store, host=host, cache=ModelCache(), listen=listen)
-        return result_of(store, records)
+        found = result_of(store, records)
+        if plan.planted is None and not plan.spec.detectors:
+            return found
+        inspections = inspect_run(
+            plan, directory, host, lambda subject: build_subject(subject, plan, host, ModelCache(), directory).model
+        )
+        return dataclasses.replace(found, inspections=inspections)
     finally:
         store.close()
 

@@ -318,6 +318,62 @@ def robustkit_detectors() -> Iterator[DetectorEntry]:
         notes="Made for small patches; triggers over the whole image and backdoors of all classes escape the index.",
         scope="model",
     )
+    yield DetectorEntry(
+        name="mmbd",
+        target="robustkit.detectors.mmbd:MMBD",
+        summary="The largest margin of each class over all inputs; no data needed.",
+        paper="https://arxiv.org/abs/2205.06900",
+        scope="model",
+        access="weights",
+    )
+    yield DetectorEntry(
+        name="last_layer",
+        target="robustkit.detectors.last_layer:LastLayer",
+        summary="The last linear layer's rows alone, in milliseconds: a screen.",
+        paper="https://arxiv.org/abs/2109.02836",
+        scope="model",
+        access="weights",
+    )
+    yield DetectorEntry(
+        name="activation_clustering",
+        target="robustkit.detectors.activation_clustering:ActivationClustering",
+        summary="Two clusters of features in each class of the training set.",
+        paper="https://arxiv.org/abs/1811.03728",
+        scope="dataset",
+        access="training_set",
+    )
+    yield DetectorEntry(
+        name="spectral_signatures",
+        target="robustkit.detectors.spectral_signatures:SpectralSignatures",
+        summary="Outliers along the first singular vector of each class's features.",
+        paper="https://arxiv.org/abs/1811.00636",
+        scope="dataset",
+        access="training_set",
+    )
+    yield DetectorEntry(
+        name="strip",
+        target="robustkit.detectors.strip:Strip",
+        summary="Entropy of predictions while clean images are laid over an input.",
+        paper="https://arxiv.org/abs/1902.06531",
+        scope="input",
+        access="run_time",
+    )
+    yield DetectorEntry(
+        name="feature_squeezing",
+        target="robustkit.detectors.feature_squeezing:FeatureSqueezing",
+        summary="How far predictions move when an input loses its details.",
+        paper="https://arxiv.org/abs/1704.01155",
+        scope="input",
+        access="run_time",
+    )
+    yield DetectorEntry(
+        name="mahalanobis",
+        target="robustkit.detectors.mahalanobis:Mahalanobis",
+        summary="Distance of an input's features from every class.",
+        paper="https://arxiv.org/abs/1807.03888",
+        scope="input",
+        access="run_time",
+    )
 
 
 @hookimpl

@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "robustkit.cli.train:train",
     "attack": "robustkit.cli.attack:attack",
     "certify": "robustkit.cli.certify:certify",
+    "scan": "robustkit.cli.scan:scan",
     "report": "robustkit.cli.report:report",
     "compare": "robustkit.cli.compare:compare",
     "study": "robustkit.cli.study:study",

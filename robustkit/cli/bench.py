@@ -39,6 +39,8 @@ def bench(
             autocompletion=complete("certifier"),
         ),
     ] = None,
+    poison: options.Poison = None,
+    detectors: options.Detectors = None,
     dataset: options.Dataset = None,
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
@@ -88,6 +90,8 @@ def bench(
         defenses=None if defense is None else [part for item in defense for part in options.split(item) or []],
         attacks=options.split(attacks),
         certifiers=options.split(certifiers),
+        poison=poison,
+        detectors=options.split(detectors),
         dataset=dataset,
         model=model,
         checkpoint=checkpoint,
@@ -117,6 +121,12 @@ def bench(
     with Progress(quiet) as progress:
         result = run_plan(plan, directory or RUNS / plan.name, host, progress)
     publish(result, files, format)
+    if result.inspections:
+        from robustkit.report.backdoors import backdoor_table
+
+        text = backdoor_table(result.inspections)
+        (result.directory or Path()).joinpath("tables", "backdoors.md").write_text(text, encoding="utf-8")
+        typer.echo(text, err=format not in (None, "table", "markdown"))
     _page(result)
     typer.echo(f"run directory: {result.directory}", err=True)
     _exit(result, gates)
@@ -169,7 +179,7 @@ def _plan(config: Path | None, given: dict[str, Any], host: Host) -> Plan:
     from robustkit.pipeline.spec import BenchSpec
 
     plain = {} if config is None else BenchSpec.from_toml(config).to_plain()
-    if not plain and not given.get("attacks") and not given.get("certifiers"):
+    if not plain and not any(given.get(key) for key in ("attacks", "certifiers", "poison", "detectors")):
         raise UsageError("no attacks are given; e.g. robustkit bench --defense pgd_at --attacks fgsm,pgd")
     if "recipe" in given:
         given["recipe"] = {**plain.get("recipe", {}), **given["recipe"]}
@@ -211,7 +221,7 @@ def _exit(result: BenchResult, gates: list[Any]) -> None:
     if failed:
         words = f"{len(failed)} of {len(result.records)} cells failed"
         typer.echo(f"{words}; their reasons stand below the table", err=True)
-    if complaints or failed:
+    if complaints or failed or any(record["error"] is not None for record in result.inspections):
         raise typer.Exit(1)
 
 

@@ -34,6 +34,22 @@ Attacks = Annotated[
     str | None,
     typer.Option("--attacks", help="By comma, with parameters: fgsm,pgd:steps=50.", autocompletion=complete("attack")),
 ]
+Poison = Annotated[
+    str | None,
+    typer.Option(
+        "--poison",
+        help="Planted into the training set: badnets:target=0:rate=0.05.",
+        autocompletion=complete("poison"),
+    ),
+]
+Detectors = Annotated[
+    str | None,
+    typer.Option(
+        "--detectors",
+        help="By comma, asked about every model: neural_cleanse,mmbd.",
+        autocompletion=complete("detector"),
+    ),
+]
 Limit = Annotated[int | None, typer.Option("--limit", help="Judge the first N test images only.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1 …")]
 Precision = Annotated[str | None, typer.Option("--precision", help="Of the search: auto, fp32, bf16 or fp16.")]

@@ -17,6 +17,7 @@ def train(
     defense: Annotated[
         str, typer.Option("--defense", help="With parameters: pgd_at:steps=10.", autocompletion=complete("defense"))
     ],
+    poison: options.Poison = None,
     dataset: options.Dataset = None,
     model: options.Model = None,
     norm: options.Norm = None,
@@ -56,6 +57,7 @@ def train(
     given = options.settings(
         defenses=[defense],
         baseline=False,
+        poison=poison,
         dataset=dataset,
         model=model,
         norm=norm,
@@ -87,6 +89,20 @@ def train(
         title = f"{subject.label}, {plan.data.name}, {plan.training_threat}, seed {subject.seed}"
         for suffix in ("svg", "png"):
             draw_curves(output / "training.csv", output / f"training.{suffix}", title)
+    if plan.planted is not None:
+        import json
+
+        from robustkit.pipeline.detect import success_of
+        from robustkit.pipeline.store import write_atomically
+
+        found = success_of(built.model, plan.planted, plan.count, plan.device)
+        about = {**plan.planted.manifest, **found, "weights": built.about["weights"]}
+        write_atomically(path.with_suffix(".manifest.json"), json.dumps(about, indent=2).encode())
+        typer.echo(
+            f"trigger: {100 * found['asr']['value']:.1f} % of {found['asr']['n']} test images of other classes become "
+            f"what the attacker wants, {100 * found['ra']['value']:.1f} % are still right",
+            err=True,
+        )
     from robustkit.training.loop import accuracy
 
     share = accuracy(built.model, plan.data.val, plan.device)

@@ -15,6 +15,7 @@ from robustkit.hookspecs import AttackEntry, DefenseEntry
 from robustkit.host import Component, Host
 from robustkit.params import UsageError
 from robustkit.pipeline.certificates import plan_certifier
+from robustkit.pipeline.detect import Planted, plant_poison
 from robustkit.pipeline.keys import component_content, file_hash, key_of, model_content, recipe_content
 from robustkit.pipeline.spec import BenchSpec, apply_recipe
 from robustkit.tables import column_names
@@ -100,6 +101,7 @@ class Plan:
     subjects: tuple[Subject, ...]
     cells: tuple[Cell, ...]
     key: str
+    planted: Planted | None = None
 
     @property
     def name(self) -> str:
@@ -148,11 +150,15 @@ def make_plan(spec: BenchSpec, host: Host) -> Plan:
         UsageError: whatever would fail later for want of a name, a parameter, a file or a fitting norm.
     """
     data = load_data(spec.dataset, host=host, data_dir=Path(spec.data_dir) if spec.data_dir else None)
+    for text in spec.detectors:
+        host.build("detector", text)  # a mistake in it is told before anything is trained
+    planted = plant_poison(data, spec.poison, spec.seeds[0], host) if spec.poison else None
+    data = data if planted is None else planted.data
     threats = _threats(spec, data)
     training_threat = _threat(threats[0].norm, _train_eps(spec, threats, data))
     recipe = apply_recipe(data.recipe, spec.recipe)
     subjects = plan_subjects(spec, data, training_threat, recipe, host)
-    return plan_cells(spec, data, subjects, host)
+    return dataclasses.replace(plan_cells(spec, data, subjects, host), planted=planted)
 
 
 def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host) -> Plan:
@@ -181,7 +187,7 @@ def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host)
         threats=threats,
         training_threat=_threat(threats[0].norm, _train_eps(spec, threats, data)),
         recipe=apply_recipe(data.recipe, spec.recipe),
-        device=_device(spec.device),
+        device=settle_device(spec.device),
         count=count,
         subjects=tuple(subjects),
         cells=tuple(cells),
@@ -393,7 +399,12 @@ def _estimate(attack: Component | None) -> int | None:
     return None
 
 
-def _device(wanted: str) -> str:
+def settle_device(wanted: str) -> str:
+    """The device of "auto", or the one that is named.
+
+    Raises:
+        UsageError: it is none, or this torch does not see it.
+    """
     import torch
 
     if wanted == "auto":

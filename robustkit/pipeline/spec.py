@@ -32,6 +32,8 @@ class BenchSpec:
         defenses: to be trained or wrapped around the baseline.
         attacks: each one a column.
         certifiers: each one a column of certified accuracy, in the norm of the threat model.
+        poison: planted into the training set of every model; its success rate is measured.
+        detectors: asked about every model.
         baseline: train and judge the undefended model as well.
         norm, eps: threat model; several eps make a curve. None: the data set's usual one.
         train_eps: radius that defenses train against. None: of several eps the data set's usual one where it is
@@ -54,6 +56,8 @@ class BenchSpec:
     defenses: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
     certifiers: tuple[str, ...] = ()
+    poison: str | None = None
+    detectors: tuple[str, ...] = ()
     baseline: bool = True
     norm: Norm | None = None
     eps: tuple[float, ...] = ()
@@ -83,6 +87,7 @@ class BenchSpec:
             ("defense", self.defenses),
             ("attack", self.attacks),
             ("certifier", self.certifiers),
+            ("detector", self.detectors),
         ):
             twice = sorted({item for item in items if items.count(item) > 1})
             if twice:
@@ -107,9 +112,11 @@ class BenchSpec:
         for key, value in given.items():
             if key not in hints:
                 raise UsageError(f"{where} has no setting {key!r}{suggest(key, hints)}")
-            if key in ("defenses", "attacks", "certifiers"):
+            if key in ("defenses", "attacks", "certifiers", "detectors"):
                 items = [value] if isinstance(value, str | Mapping) else value
                 values[key] = tuple(component_text(item, f"{where}: {key}") for item in items)
+            elif key == "poison" and value is not None:
+                values[key] = component_text(value, f"{where}: {key}")
             elif key == "recipe":
                 if not isinstance(value, Mapping):
                     raise UsageError(f"{where}: recipe={value!r} must be a table of fields, e.g. {{epochs = 10}}")

@@ -52,7 +52,9 @@ def test_a_bench_fills_its_directory(spec: Spec, bench: Bench) -> None:
     assert len(lines) == 6
     assert {json.loads(line)["schema"] for line in lines} == {1}
     assert {path.name for path in (folder / "models").iterdir()} == {
-        f"{name}-seed0.{suffix}" for name in ("standard", "fgsm_at") for suffix in ("safetensors", "json", "training.csv")
+        f"{name}-seed0.{suffix}"
+        for name in ("standard", "fgsm_at")
+        for suffix in ("safetensors", "json", "training.csv")
     }
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["versions"]["torch"]
