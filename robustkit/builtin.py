@@ -88,6 +88,19 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         knowledge="score",
         targeted=True,
     )
+    for name, title, paper in (
+        ("nes", "NES", "https://arxiv.org/abs/1804.08598"),
+        ("spsa", "SPSA", "https://arxiv.org/abs/1802.05666"),
+    ):
+        yield AttackEntry(
+            name=name,
+            target=f"robustkit.attacks.score_gradient:{title}",
+            summary=f"{title}: gradient steps, the gradient estimated from scores alone.",
+            paper=paper,
+            norms=frozenset({"linf", "l2"}),
+            knowledge="score",
+            targeted=True,
+        )
     yield AttackEntry(
         name="ddn",
         target="robustkit.attacks.ddn:DDN",

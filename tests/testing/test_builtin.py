@@ -29,6 +29,8 @@ EXPECTED = {
 # searches that take thousands of passes; fewer suffice for small networks
 SETTINGS = {
     "square": {"queries": 200},
+    "nes": {"queries": 400, "directions": 10},
+    "spsa": {"queries": 400, "directions": 10},
     "autoattack": {"steps": 20, "queries": 50},
     "cw": {"steps": 100, "binary_search_steps": 6, "initial_const": 0.1, "step_size": 0.05},
 }
