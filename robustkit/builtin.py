@@ -250,6 +250,13 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         notes="For networks that are affine in their input: model=linear.",
     )
     yield DefenseEntry(
+        name="ibp_at",
+        target="robustkit.defenses.ibp_at:IBPAT",
+        summary="Certified training on interval bounds, for the certifier interval.",
+        paper="https://arxiv.org/abs/1810.12715",
+        notes="Needs a long ramp of eps: on mnist_10k --recipe epochs=60:lr=0.001:ramp=0.6:augment=none.",
+    )
+    yield DefenseEntry(
         name="noise",
         target="robustkit.defenses.noise:NoiseTraining",
         summary="Training on Gaussian noise, for randomized smoothing.",
