@@ -298,6 +298,27 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         trains=False,
         obfuscates=True,
     )
+    yield DefenseEntry(
+        name="unlearn_trigger",
+        target="robustkit.defenses.unlearn_trigger:UnlearnTrigger",
+        summary="Backdoors: training on the reversed trigger with true labels.",
+        paper="https://doi.org/10.1109/SP.2019.00031",
+        trains=False,
+    )
+    yield DefenseEntry(
+        name="fine_prune",
+        target="robustkit.defenses.fine_prune:FinePrune",
+        summary="Backdoors: channels that sleep on clean images off, then training.",
+        paper="https://arxiv.org/abs/1805.12185",
+        trains=False,
+    )
+    yield DefenseEntry(
+        name="clp",
+        target="robustkit.defenses.clp:CLP",
+        summary="Backdoors: channels with an outlying Lipschitz bound off; no data.",
+        paper="https://arxiv.org/abs/2208.03111",
+        trains=False,
+    )
 
 
 @hookimpl

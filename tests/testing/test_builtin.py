@@ -45,7 +45,7 @@ REFUSED = {
     f"linear_at-{check}": _LINEAR_ALONE
     for check in ("network", "classifies", "gradient", "same_seed", "data_untouched", "silent")
 }
-FEW = {name: {"steps": 2} for name in ("pgd_at", "mixed_at", "trades", "mart", "smooth_adv")} | {
+FEW = {name: {"steps": 2} for name in ("pgd_at", "mixed_at", "trades", "mart", "smooth_adv", "unlearn_trigger")} | {
     "union_at": {"steps": 2, "l2": 0.3}
 }
 
