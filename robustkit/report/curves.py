@@ -1,4 +1,4 @@
-"""Robust accuracy against ε, from the distances that minimum-norm attacks found."""
+"""Robust accuracy against ε as it is drawn: attacks that minimise the distance, and all attacks together."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from robustkit.engine.statistics import wilson
-from robustkit.tables import LEVEL, Record, Samples, radii_of, robust
+from robustkit.curves import ENVELOPE, curve
+from robustkit.tables import Record, Samples, radii_of
 
 _POINTS = 60
+_COLUMNS = ["defense", "seed", "attack", "norm", "eps", "accuracy", "low", "high"]
 
 
 def curves(records: Sequence[Record], samples: Samples) -> pd.DataFrame:
-    """One row a model, minimum-norm attack and ε; empty without such an attack.
+    """One row a model, minimum-norm attack (and the envelope of all attacks) and ε; empty without such an attack.
 
     Columns: defense, seed, attack, norm, eps, accuracy, low, high (95 %, Wilson). ε runs from 0 to beyond the
     largest ε of the bench, and on to where most inputs have fallen, though no farther than three times as far.
-    In a cascade an attack counts only if it saw every input that was right.
+    In a cascade single attacks saw too few inputs to be drawn.
     """
     cells = [
         record
@@ -26,30 +27,16 @@ def curves(records: Sequence[Record], samples: Samples) -> pd.DataFrame:
         if record["kind"] == "attack"
         and record["status"] == "ok"
         and record["component"]["goal"] == "minimal"
-        and not record.get("after")
+        and not record["cascade"]
     ]
     if not cells:
-        return pd.DataFrame(columns=["defense", "seed", "attack", "norm", "eps", "accuracy", "low", "high"])
+        return pd.DataFrame(columns=_COLUMNS)
     grid = np.linspace(0, _end(cells, samples, max(radii_of(records))), _POINTS)
-    rows = []
-    for record in cells:
-        columns = samples(record["key"])
-        for eps in grid:
-            kept = robust(record, columns, float(eps))
-            low, high = wilson(int(kept.sum()), len(kept), LEVEL)
-            rows.append(
-                {
-                    "defense": record["subject"]["label"],
-                    "seed": record["subject"]["seed"],
-                    "attack": record["component"]["label"],
-                    "norm": record["threat"]["norm"],
-                    "eps": float(eps),
-                    "accuracy": float(kept.mean()),
-                    "low": low,
-                    "high": high,
-                }
-            )
-    return pd.DataFrame(rows)
+    found = curve(records, samples, grid.tolist())
+    several = len({record["component"]["label"] for record in records if record["kind"] == "attack"}) > 1
+    drawn = {record["component"]["label"] for record in cells} | ({ENVELOPE} if several else set())
+    lines = found[found["attack"].isin(drawn) & found["eps"].isin(grid)]
+    return lines.rename(columns={"robust": "accuracy"})[_COLUMNS].reset_index(drop=True)
 
 
 def _end(cells: Sequence[Record], samples: Samples, largest: float) -> float:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
+from robustkit.curves import ENVELOPE
 from robustkit.report.curves import curves
 from robustkit.report.drawing import Drawing, look, new_figure, styled
 from robustkit.tables import WORST, Record, Samples, attack_columns, radii_of
@@ -87,7 +88,7 @@ def robustness_curves(records: Sequence[Record], table: pd.DataFrame, samples: S
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlim(left=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_title(_short(attacks[number], 40))
+        axes.set_title("all attacks together" if attacks[number] == ENVELOPE else _short(attacks[number], 40))
         if number % across == 0:
             axes.set_ylabel("robust accuracy")
         if number + across >= len(attacks):
@@ -95,8 +96,8 @@ def robustness_curves(records: Sequence[Record], table: pd.DataFrame, samples: S
             axes.xaxis.set_tick_params(labelbottom=True)
     _legend(figure, models)
     caption = (
-        "Lines: share of images for which the attack of that panel found nothing within ε, from the distances it "
-        "measured, with 95 % intervals. Marks: the worst case over all attacks at the ε of the bench."
+        "Lines: share of images for which the attack of that panel, or any, found nothing within ε, from the distances "
+        "that were measured, with 95 % intervals. Marks: the worst case over all attacks at the ε of the bench."
         if not lines.empty
         else "The worst case over all attacks at each ε of the bench, with 95 % intervals."
     )

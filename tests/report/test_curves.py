@@ -24,6 +24,17 @@ def test_budget_attacks_draw_no_curve() -> None:
     assert curves(bench.records, bench.columns.__getitem__).empty
 
 
-def test_in_a_cascade_a_later_attack_saw_too_little() -> None:
-    bench = Bench().clean("a").attack("a", "near", [0], goal="minimal", after=["another"])
+def test_in_a_cascade_an_attack_saw_too_little() -> None:
+    bench = Bench().clean("a").attack("a", "near", [0], goal="minimal", cascade=True)
     assert curves(bench.records, bench.columns.__getitem__).empty
+
+
+def test_of_several_attacks_the_envelope_is_drawn_too() -> None:
+    distances = np.array([0.02, 0.05, 0.05, 0.11, 0.3, 0.4, 0.0, 0.0])
+    bench = Bench().clean("a").attack("a", "near", list(range(6)), goal="minimal", distances=distances)
+    found = curves(bench.attack("a", "pgd", [5]).records, bench.columns.__getitem__)
+    assert set(found["attack"]) == {"near", "envelope"}
+    near, both = (found[found["attack"] == name].set_index("eps")["accuracy"] for name in ("near", "envelope"))
+    beyond = both.index > 0.1 + 1e-5  # where pgd has brought one more down, until its distance is reached
+    assert (both[~beyond] == near[~beyond]).all()
+    assert (both[beyond & (both.index < 0.4)] < near[beyond & (near.index < 0.4)]).all()
