@@ -12,7 +12,7 @@ from robustkit.attacks.gradient import input_gradient
 from robustkit.attacks.losses import cross_entropy
 from robustkit.engine.statistics import wilson
 from robustkit.report.drawing import Drawing, new_figure, styled
-from robustkit.studies.networks import data_of, logits_of, show_image, shown_images, three_networks
+from robustkit.studies.networks import data_of, logits_of, mosaic, shown_images, three_networks
 from robustkit.studies.study import Study
 
 
@@ -96,13 +96,9 @@ def as_picture(gradient: Tensor) -> Tensor:
 
 def _draw(networks: dict[str, nn.Module], x: Tensor, y: Tensor, data: pd.DataFrame) -> Drawing:
     with styled():
-        figure = new_figure(1.25 * len(x) + 1.2, 1.35 * (len(networks) + 1))
-        grid = figure.subplots(len(networks) + 1, len(x), squeeze=False)
         rows = {"image": x} | {name: as_picture(loss_gradient(network, x, y)) for name, network in networks.items()}
-        for row, (name, images) in enumerate(rows.items()):
-            for column, image in enumerate(images):
-                show_image(grid[row][column], image)
-            grid[row][0].set_ylabel(name.replace(" in ", "\nin "), fontsize=8)
+        figure = new_figure(1.2 * len(x) + 1.4, 1.25 * len(rows))
+        mosaic(figure.subplots(), list(rows.values()), [name.replace(" in ", "\nin ") for name in rows])
     caption = (
         "Test images, and below them the loss gradient of each network with respect to the image, clipped at ± 3 "
         "standard deviations and scaled to [0, 1]; grey is zero."

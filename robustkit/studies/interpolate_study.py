@@ -16,7 +16,7 @@ from robustkit.studies.networks import (
     data_of,
     far_point,
     logits_of,
-    show_image,
+    mosaic,
     shown_images,
     three_networks,
     usual_l2,
@@ -131,15 +131,12 @@ def _draw(
     ends: dict[str, Tensor], x: Tensor, y: Tensor, target: Tensor, classes: tuple[str, ...], shares: pd.DataFrame
 ) -> Drawing:
     with styled():
-        figure = new_figure(0.85 * _STRIP + 1.0, 0.95 * len(ends) * len(x) + 0.3)
-        grid = figure.subplots(len(ends) * len(x), _STRIP, squeeze=False)
-        for block, (name, end) in enumerate(ends.items()):
-            for column, images in enumerate(mixtures(x, end, _STRIP)):
-                for place, image in enumerate(images):
-                    axes = grid[block * len(x) + place][column]
-                    show_image(axes, image)
-                    if column == 0:
-                        axes.set_ylabel(f"{classes[y[place]]} → {classes[target[place]]}", fontsize=8)
-            grid[block * len(x)][0].set_title(name, fontsize=8, loc="left")
+        figure = new_figure(0.75 * _STRIP + 0.8, (0.75 * len(x) + 0.5) * len(ends))
+        grid = figure.subplots(len(ends), 1, squeeze=False)
+        for axes, (name, end) in zip(grid[:, 0], ends.items(), strict=True):
+            ways = [f"{classes[y[i]]} → {classes[target[i]]}" for i in range(len(x))]
+            top = [f"t = {t:.3g}" for t in np.linspace(0, 1, _STRIP)]
+            mosaic(axes, list(mixtures(x, end, _STRIP).transpose(0, 1)), ways, top)
+            axes.set_title(name)
     caption = "From the image (left) in equal steps to its adversarial example (right)."
     return Drawing("interpolate", "From one class to another", caption, figure, shares)

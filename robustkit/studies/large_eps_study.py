@@ -13,7 +13,7 @@ from robustkit.studies.networks import (
     data_of,
     far_point,
     logits_of,
-    show_image,
+    mosaic,
     shown_images,
     three_networks,
     usual_l2,
@@ -95,18 +95,13 @@ def _draw(
 ) -> Drawing:
     target = (y + 1) % len(classes)
     with styled():
-        figure = new_figure(1.15 * (1 + len(threats)) * 1.0 + 1.0, 1.2 * len(networks) * len(x) + 0.4)
-        grid = figure.subplots(len(networks) * len(x), 1 + len(threats), squeeze=False)
-        for block, (name, network) in enumerate(networks.items()):
-            columns = [x, *(far_point(network, x, target, threat) for threat in threats)]
-            for column, images in enumerate(columns):
-                for place, image in enumerate(images):
-                    axes = grid[block * len(x) + place][column]
-                    show_image(axes, image)
-                    if column == 0:
-                        axes.set_ylabel(f"{classes[y[place]]} → {classes[target[place]]}", fontsize=8)
-                if column:
-                    grid[block * len(x)][column].set_title(f"ε = {threats[column - 1].eps:.3g}", fontsize=8)
-            grid[block * len(x)][0].set_title(name, fontsize=8, loc="left")
+        figure = new_figure(1.0 * len(networks) * (1 + len(threats)) + 1.0, 1.0 * len(x) + 0.8)
+        grid = figure.subplots(1, len(networks), squeeze=False)
+        for axes, (name, network) in zip(grid[0], networks.items(), strict=True):
+            columns = torch.stack([x, *(far_point(network, x, target, threat) for threat in threats)])  # (E, n, …)
+            ways = [f"{classes[y[i]]} → {classes[target[i]]}" for i in range(len(x))]
+            top = ["image", *(f"ε = {threat.eps:.3g}" for threat in threats)]
+            mosaic(axes, list(columns.transpose(0, 1)), ways, top)
+            axes.set_title(name)
     caption = "Left the image, then its example within growing L2 balls, driven to the class on the right of the arrow."
     return Drawing("large_eps", "Adversarial examples at large ε", caption, figure, data)

@@ -106,14 +106,24 @@ def far_point(
     return point
 
 
-def show_image(axes: Axes, image: Tensor | np.ndarray) -> None:
-    """(C, H, W) in [0, 1] without ticks."""
-    array = np.clip(np.asarray(image), 0, 1).transpose(1, 2, 0)
+def mosaic(axes: Axes, rows: Sequence[Tensor], left: Sequence[str], top: Sequence[str] = ()) -> None:
+    """Images in rows, drawn as one: a hundred axes take a minute to lay out.
+
+    Args:
+        axes: to draw on.
+        rows: of (n, C, H, W) in [0, 1], all alike.
+        left: a label a row.
+        top: a label a column.
+    """
+    height, width = rows[0].shape[-2:]
+    gap = max(1, round(width / 16))
+    lines = [torch.nn.functional.pad(row, (0, gap, 0, gap), value=1.0) for row in rows]  # (n, C, H + gap, W + gap)
+    whole = torch.cat([torch.cat(list(line), dim=2) for line in lines], dim=1)[:, :-gap, :-gap]
+    array = np.clip(whole.permute(1, 2, 0).numpy(), 0, 1)
     axes.imshow(array.squeeze(-1) if array.shape[2] == 1 else array, cmap="gray", vmin=0, vmax=1)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set_yticks([(height - 1) / 2 + place * (height + gap) for place in range(len(rows))], left)
+    axes.set_xticks([(width - 1) / 2 + place * (width + gap) for place in range(len(top))], top)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     axes.grid(visible=False)
-
-
-def in_words(values: Sequence[str]) -> str:
-    return values[0] if len(values) == 1 else f"{', '.join(values[:-1])} and {values[-1]}"
