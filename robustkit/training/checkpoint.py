@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from robustkit.contracts import Recipe
 from robustkit.params import UsageError
 from robustkit.precision import Chosen
 
@@ -46,6 +47,15 @@ class Checkpoint:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+
+
+def described(recipe: Recipe) -> str:
+    """What stands for a recipe in `about`: the fields that differ from their defaults.
+
+    A field that a later version adds is not in it where it changes nothing, so that trainings go on after an upgrade.
+    """
+    changed = [f"{f.name}={value!r}" for f in fields(recipe) if (value := getattr(recipe, f.name)) != f.default]
+    return f"Recipe({', '.join(changed)})"
 
 
 def load(path: Path, about: str, device: str) -> Checkpoint | None:

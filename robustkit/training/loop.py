@@ -19,7 +19,7 @@ from robustkit.precision import InPrecision, generator_kept
 from robustkit.training.average import Average
 from robustkit.training.awp import perturbed_weights
 from robustkit.training.batches import Batches
-from robustkit.training.checkpoint import Checkpoint, load
+from robustkit.training.checkpoint import Checkpoint, described, load
 from robustkit.training.keep import CLEAN, ROBUST, Keeper, State
 from robustkit.training.method import Memory, Method
 from robustkit.training.monitor import Monitor
@@ -92,7 +92,7 @@ class _Run:
         self.epoch = self.step = 0
         self.memory: Memory = {}
         self.path = None if training.directory is None else training.directory / "checkpoint.pt"
-        self.about = f"{about} | {recipe} | {training.threat} | {training.seed}"
+        self.about = f"{about} | {described(recipe)} | {training.threat} | {training.seed}"
         found = None if self.path is None else load(self.path, self.about, training.device)
 
         if recipe.start and found is None:
