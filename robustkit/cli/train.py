@@ -42,6 +42,8 @@ def train(
     Loss, clean and robust accuracy on validation data are shown while it trains, written to training.csv after each
     epoch, and drawn at the end: training.svg and training.png show from which epoch on robustness is lost again.
 
+    Several GPUs: torchrun --nproc-per-node 4 -m robustkit train --defense pgd_at; the batch is shared among them.
+
     Example: robustkit train --defense free_at:replays=4 -o trained
     """
     from robustkit.contracts import TrainingProgress
@@ -52,6 +54,7 @@ def train(
     from robustkit.pipeline.store import ModelCache
     from robustkit.pipeline.subjects import build_subject, file_name
     from robustkit.report.curves import copy_history, draw_curves
+    from robustkit.training.team import team
 
     given = options.settings(
         defenses=[defense],
@@ -69,10 +72,11 @@ def train(
     plan = make_plan(BenchSpec.from_plain(given, "train"), host)
     subject = plan.subjects[-1]
     cache = ModelCache()
-    if not resume:
+    if not resume and team(plan.device).first:
         cache.forget(subject.key)
     folder = cache.training(subject.key)
-    with Progress(quiet) as progress:
+    first = team(plan.device).first  # of the processes that torchrun started; the others only help
+    with Progress(quiet or not first) as progress:
 
         def report(step: TrainingProgress) -> None:
             if "validation accuracy" in step.metrics:  # an epoch is done
@@ -80,6 +84,8 @@ def train(
             progress(TrainingStep(subject, step))
 
         built = build_subject(subject, plan, host, cache, output, report=report)
+    if not first:
+        return
     path = output / "models" / f"{file_name(subject.label)}-seed{seed}.safetensors"
     if not path.is_file():
         save_weights(built.model, path)
