@@ -474,6 +474,11 @@ def robustkit_datasets() -> Iterator[DatasetEntry]:
         target="robustkit.data.npz:Npz",
         summary="Arrays x and y in an npz file: npz:PATH.",
     )
+    yield DatasetEntry(
+        name="npy",
+        target="robustkit.data.npy:Npy",
+        summary="Arrays in npy files, read from disk as they are needed: npy:FOLDER.",
+    )
 
 
 @hookimpl

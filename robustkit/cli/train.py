@@ -43,6 +43,8 @@ def train(
     Loss, clean and robust accuracy on validation data are shown while it trains, written to training.csv after each
     epoch, and drawn at the end: training.svg and training.png show from which epoch on robustness is lost again.
 
+    Several GPUs: torchrun --nproc-per-node 4 -m robustkit train --defense pgd_at; the batch is shared among them.
+
     Example: robustkit train --defense free_at:replays=4 -o trained
     """
     from robustkit.contracts import TrainingProgress
@@ -53,6 +55,7 @@ def train(
     from robustkit.pipeline.store import ModelCache
     from robustkit.pipeline.subjects import build_subject, file_name
     from robustkit.report.training_curves import copy_history, draw_curves
+    from robustkit.training.team import team
 
     given = options.settings(
         defenses=[defense],
@@ -71,10 +74,11 @@ def train(
     plan = make_plan(BenchSpec.from_plain(given, "train"), host)
     subject = plan.subjects[-1]
     cache = ModelCache()
-    if not resume:
+    if not resume and team(plan.device).first:
         cache.forget(subject.key)
     folder = cache.training(subject.key)
-    with Progress(quiet) as progress:
+    first = team(plan.device).first  # of the processes that torchrun started; the others only help
+    with Progress(quiet or not first) as progress:
 
         def report(step: TrainingProgress) -> None:
             if "validation accuracy" in step.metrics:  # an epoch is done
@@ -82,6 +86,8 @@ def train(
             progress(TrainingStep(subject, step))
 
         built = build_subject(subject, plan, host, cache, output, report=report)
+    if not first:
+        return
     path = output / "models" / f"{file_name(subject.label)}-seed{seed}.safetensors"
     if not path.is_file():
         save_weights(built.model, path)

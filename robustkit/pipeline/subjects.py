@@ -27,6 +27,7 @@ from robustkit.pipeline.plan import Plan, Subject
 from robustkit.pipeline.store import ModelCache, write_atomically
 from robustkit.precision import Chosen, choose_precision
 from robustkit.training import history
+from robustkit.training.team import Team, team
 
 Report = Callable[[TrainingProgress], None]
 
@@ -92,20 +93,46 @@ def build_subject(
             "training_seconds": None,
         }
         return Built(subject, model.to(plan.device).eval(), about, True)
+    crew = team(plan.device)
+    if not crew.first:
+        return _helped(model, subject, plan, cache, directory, crew)
     kept = None if directory is None else _kept(subject, directory)
     if kept is not None:
+        crew.told([0.0], torch.device(plan.device))
         path, about = kept
         load_checkpoint(model, path)
+        crew.wait()
         return Built(subject, model.to(plan.device).eval(), about, True)
     with cache.lock(subject.key, waiting):
         found = cache.provenance(subject.key)
         about = _train(model, subject, plan, cache, report) if found is None else found
+        if found is not None:
+            crew.told([0.0], torch.device(plan.device))
     if found is None:
         model = build_model(plan.spec.model, plan.data, host=host, seed=subject.seed)
     load_checkpoint(model, cache.weights(subject.key))
     if directory is not None:
         _keep(subject, cache, about, directory)
+    crew.wait()
     return Built(subject, model.to(plan.device).eval(), about, found is not None)
+
+
+def _helped(
+    model: nn.Module, subject: Subject, plan: Plan, cache: ModelCache, directory: Path | None, crew: Team
+) -> Built:
+    """What the other processes of a training do: their part of it, and nothing on disk."""
+    assert subject.defense is not None
+    trains = bool(crew.told([0.0], torch.device(plan.device))[0])
+    if trains:
+        folder = cache.training(subject.key)
+        training = _training(subject, plan, folder, _precision(model, plan, folder), None)
+        with generators_kept(subject.seed):
+            subject.defense.value(model, plan.data, training)
+    crew.wait()
+    kept = None if directory is None else _kept(subject, directory)
+    path, about = kept or (cache.weights(subject.key), cache.provenance(subject.key) or {})
+    load_checkpoint(model, path)
+    return Built(subject, model.to(plan.device).eval(), about, not trains)
 
 
 def _wrapped(
@@ -137,6 +164,7 @@ def _train(model: nn.Module, subject: Subject, plan: Plan, cache: ModelCache, re
     names = set(model.state_dict())
     clock = _Clock(folder, report)
     training = _training(subject, plan, folder, _precision(model, plan, folder), clock)
+    team(plan.device).told([1.0], torch.device(plan.device))  # the others may begin
     try:
         with generators_kept(subject.seed):
             trained = subject.defense.value(model, plan.data, training).to("cpu")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,12 @@ _TINY = 1e-20
 
 
 @contextlib.contextmanager
-def perturbed_weights(model: nn.Module, loss: Callable[[], Tensor], gamma: float) -> Iterator[None]:
+def perturbed_weights(
+    model: nn.Module,
+    loss: Callable[[], Tensor],
+    gamma: float,
+    average: Callable[[Iterable[Tensor]], None] = lambda gradients: None,
+) -> Iterator[None]:
     """The weights at w + v for as long as the block lasts (Wu et al. 2020, https://arxiv.org/abs/2004.05884).
 
     v = gamma · ‖w‖ · ∇ / ‖∇‖ for each layer, with the gradient of the loss: one step that makes the loss on the
@@ -29,6 +34,7 @@ def perturbed_weights(model: nn.Module, loss: Callable[[], Tensor], gamma: float
         loss: makes a forward pass through `model`.
         gamma: relative size of v; 0 leaves everything as it is. The paper's are 0.01 for PGD training and 0.005 for
             TRADES.
+        average: of gradients over the processes that train together, in place.
 
     Cost: one forward and one backward pass more for each update.
     """
@@ -38,6 +44,7 @@ def perturbed_weights(model: nn.Module, loss: Callable[[], Tensor], gamma: float
     weights = [w for name, w in model.named_parameters() if name.endswith("weight") and w.ndim > 1 and w.requires_grad]
     statistics = [(buffer, buffer.clone()) for buffer in model.buffers()]
     gradients = torch.autograd.grad(loss(), weights, allow_unused=True)
+    average(gradient for gradient in gradients if gradient is not None)
     with torch.no_grad():
         for buffer, before in statistics:
             buffer.copy_(before)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import math
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,19 +17,21 @@ from robustkit.data.extra import read_extra
 from robustkit.data.splits import check_unit_range
 from robustkit.models.weights import load_checkpoint
 from robustkit.params import UsageError
-from robustkit.precision import InPrecision, generator_kept
+from robustkit.precision import Chosen, InPrecision, generator_kept
 from robustkit.training.average import Average
 from robustkit.training.awp import perturbed_weights
 from robustkit.training.batches import Batches
 from robustkit.training.checkpoint import Checkpoint, described, load
 from robustkit.training.keep import CLEAN, ROBUST, Keeper, State
 from robustkit.training.method import Memory, Method
+from robustkit.training.modes import frozen
 from robustkit.training.monitor import Monitor
 from robustkit.training.radii import Radii
 from robustkit.training.schedule import drawn_shares, radius, rate
 from robustkit.training.seeds import reseed, stream
 from robustkit.training.setup import make_optimizer, settle_precision, turn_channels_last
 from robustkit.training.tally import Last, Tally
+from robustkit.training.team import team
 from robustkit.training.validate import accuracy, robust_accuracy
 
 __all__ = ["VERSION", "accuracy", "train"]
@@ -46,6 +50,9 @@ def train(
     recipe makes about as many of them. With a directory, each epoch ends in a checkpoint, and a training that
     was killed goes on there and ends in the same weights (on a CPU bit for bit; CUDA's sums have no fixed order).
     A directory belongs to one training at a time.
+
+    Started by `torchrun` with several processes, each takes its part of every batch, and the loss is that of one
+    process alone; only statistics of BatchNorm are of each part. The first process writes, reports and validates.
 
     Args:
         model: float32 (N, C, H, W) in [0, 1] → logits (N, K).
@@ -85,8 +92,10 @@ class _Run:
         recipe = training.recipe
         self.data, self.training, self.method, self.awp = data, training, method, awp
         self.device = torch.device(training.device)
+        self.team = team(training.device)
         extra = read_extra(Path(recipe.extra).expanduser(), data) if recipe.extra else None
         self.batches = Batches(data.train, recipe, self.device, training.seed, extra)
+        self.rows = self.team.rows(self.batches.size)
         self.epochs = math.ceil(recipe.epochs / method.replays)
         self.steps = self.epochs * len(self.batches) * method.replays
         self.epoch = self.step = 0
@@ -100,24 +109,33 @@ class _Run:
         self.model = model.to(self.device)
         example = data.train.batch(torch.arange(min(64, len(data.train))))[0].to(self.device)
         check_unit_range(example, f"{data.name}: training images")
-        self.precision = settle_precision(self.model, example, training, found)
+        precision = settle_precision(self.model, example, training, found)
+        choices = get_args(Chosen)
+        self.precision: Chosen = choices[int(self.team.told([choices.index(precision)], self.device)[0])]
         channels_last = turn_channels_last(self.model, example[:2])
         self.network = InPrecision(self.model, self.precision, channels_last=channels_last)
         self.optimizer = make_optimizer(self.model, recipe)
         if found is not None:
             self.model.load_state_dict(found.model)
             self.optimizer.load_state_dict(found.optimizer)
-            self.memory.update(found.memory)
+            self.memory.update({name: value[self.rows] for name, value in found.memory.items()})
             self.epoch = found.epoch
             self.step = self.epoch * len(self.batches) * method.replays
+        # the attack runs on the bare network; its copy for the weights' gradients makes one pass forward and back
+        self.wrapped = self.team.wrapped(self.network)
         self.average = Average(self.model, recipe.ema) if recipe.ema else None
         if self.average is not None and found is not None:
             self.average.state = found.average
         self.keeper = Keeper(recipe, None if found is None else found.kept)
 
     def monitor(self) -> Monitor:
+        silent = dataclasses.replace(self.training, directory=None, report=None)
         return Monitor(
-            self.training, epochs=self.epochs, steps=self.steps, batch_size=self.batches.size, step=self.step
+            self.training if self.team.first else silent,
+            epochs=self.epochs,
+            steps=self.steps,
+            batch_size=self.batches.size,
+            step=self.step,
         )
 
     def one_epoch(self, monitor: Monitor) -> None:
@@ -132,7 +150,7 @@ class _Run:
                 self._update(x, y, share, tally)
                 monitor.stepped(self.epoch + 1, self.step, tally.metrics)
         self.epoch += 1
-        metrics = tally.metrics()
+        metrics = tally.metrics(self.team)
         if not math.isfinite(metrics["loss"]):
             raise UsageError(
                 f"the training diverged in epoch {self.epoch}: its loss is {metrics['loss']}; "
@@ -147,7 +165,9 @@ class _Run:
         if earlier is not None:
             self._go_back(earlier)
         if self.path is not None:
-            self._checkpoint().save(self.path)
+            checkpoint = self._checkpoint()
+            if self.team.first:
+                checkpoint.save(self.path)
 
     def finish(self) -> nn.Module:
         """The trained model, or its average; of the last epoch or of the best."""
@@ -155,6 +175,8 @@ class _Run:
             self._go_back(self.keeper.best)
         if self.average is not None:
             self.model.load_state_dict(self.average.state)
+        self.team.share(self.model.state_dict().values())  # statistics of BatchNorm are each process's own
+        self.team.wait()  # for the last checkpoint
         self.model.zero_grad(set_to_none=True)
         return self.model.eval()
 
@@ -164,15 +186,19 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate(recipe, self.step, self.steps)
         eps = radius(recipe, threat.eps, self.step, self.steps)
+        x, y = x[self.rows], y[self.rows]
         now = (
             Threat(threat.norm, share * eps)
             if isinstance(share, float)
-            else Radii(threat.norm, eps, share.to(self.device))
+            else Radii(threat.norm, eps, share[self.rows].to(self.device))
         )
-        examples = self.method.examples(self.network, x, y, now, self.memory)
-        with perturbed_weights(self.model, lambda: self.method.loss(self.network, examples, x, y), self.awp):
-            with Last(self.network) as last:
-                loss = self.method.loss(self.network, examples, x, y)
+        with frozen(self.model), self.team.draws(len(x)):
+            examples = self.method.examples(self.network, x, y, now, self.memory)
+        with perturbed_weights(
+            self.model, lambda: self.method.loss(self.network, examples, x, y), self.awp, self.team.average
+        ):
+            with Last(self.network) as last, self.team.draws(len(x)):
+                loss = self.method.loss(self.wrapped, examples, x, y)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.method.observe(examples, x, now, self.memory)
@@ -185,12 +211,13 @@ class _Run:
     def _validated(self) -> dict[str, float]:
         """Accuracies on validation data of the weights that would be returned now."""
         val, device, watch = self.data.val, self.training.device, self.method.watch
-        with contextlib.nullcontext() if self.average is None else self.average.applied(self.model):
-            found = {CLEAN: accuracy(self.network, val, device)}
-            if watch is not None:
-                robust = robust_accuracy(self.network, val, device, self.training.threat, watch)
-                found[ROBUST] = robust
-        return found
+        found = {CLEAN: math.nan} if watch is None else {CLEAN: math.nan, ROBUST: math.nan}
+        if self.team.first:
+            with contextlib.nullcontext() if self.average is None else self.average.applied(self.model):
+                found[CLEAN] = accuracy(self.network, val, device)
+                if watch is not None:
+                    found[ROBUST] = robust_accuracy(self.network, val, device, self.training.threat, watch)
+        return dict(zip(found, self.team.told(list(found.values()), self.device), strict=True))
 
     def _state(self) -> State:
         return {
@@ -211,7 +238,7 @@ class _Run:
             about=self.about,
             precision=self.precision,
             epoch=self.epoch,
-            memory=self.memory,
+            memory={name: self.team.joined(value) for name, value in self.memory.items()},
             kept=self.keeper.kept,
             **self._state(),
         )

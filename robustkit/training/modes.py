@@ -1,4 +1,4 @@
-"""Eval mode for a while."""
+"""Eval mode, and frozen weights, for a while."""
 
 from __future__ import annotations
 
@@ -18,3 +18,16 @@ def in_eval(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextlib.contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """The parameters without gradients for as long as the block lasts."""
+    wanting = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in wanting:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in wanting:
+            parameter.requires_grad_(True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from robustkit.training.team import Team
+
 
 class Tally:
     """Loss and accuracy of an epoch so far, added up on the device, which nothing has to wait for."""
@@ -19,8 +21,11 @@ class Tally:
         self._right += (logits.argmax(dim=1) == y).sum()
         self._seen += len(y)
 
-    def metrics(self) -> dict[str, float]:
-        return {"loss": float(self._loss) / self._seen, "train accuracy": float(self._right) / self._seen}
+    def metrics(self, crew: Team | None = None) -> dict[str, float]:
+        """Of what this process has seen; with a team, of what all of its processes have."""
+        sums = torch.stack([self._loss, self._right, torch.full_like(self._loss, self._seen)]).double()
+        loss, right, seen = (sums if crew is None else crew.total(sums)).tolist()
+        return {"loss": loss / seen, "train accuracy": right / seen}
 
 
 class Last:
