@@ -137,3 +137,19 @@ def test_radii_beside_the_usual_ones() -> None:
 def test_an_unknown_data_set_is_the_users_to_mend() -> None:
     with pytest.raises(UsageError, match="mnist"):
         gradients(dataset="mnist_10")
+
+
+def test_colour_images_and_a_model_that_brings_its_weights(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    np.savez(tmp_path / "colour.npz", x=rng.integers(0, 255, (60, 3, 12, 12)).astype(np.uint8), y=y)
+    given = {"dataset": f"npz:{tmp_path / 'colour.npz'}", "model": "linear", "pretrained": True}
+    for study in (gradients(limit=5, **given), interpolate(**given)):
+        study.write(tmp_path / study.name)
+    with Image.open(tmp_path / "interpolate" / "figures" / "interpolate.gif") as opened:
+        picture = opened.convert("RGB")
+    assert picture.size == (3 * 112, 112)
+    assert len({pixel for _, pixel in picture.getcolors(1 << 16) or []}) > 8
+    with Image.open(tmp_path / "gradients" / "figures" / "gradients.png") as opened:
+        strip = np.asarray(opened.convert("RGB")).astype(int)
+    assert np.abs(strip[..., 0] - strip[..., 2]).max() > 50  # in colour
