@@ -405,6 +405,9 @@ def plot(given: Any, rows: dict[str, list[tuple[Record, Record]]]) -> None:
             for x, y, label in zip(xs, means, rows, strict=True):
                 axes.annotate(label, (x, y), xytext=(5, -9), textcoords="offset points", fontsize=7)
     axes.set(xlabel="processor seconds of training", ylabel="accuracy (%)", xscale="log", ylim=(0, 100))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.margins(x=0.12)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper right", fontsize=8)
