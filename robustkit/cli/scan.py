@@ -13,7 +13,7 @@ from robustkit.cli.complete import complete
 from robustkit.cli.session import plugin_host
 from robustkit.params import UsageError
 
-PORTFOLIO = "neural_cleanse,mmbd,last_layer"
+PORTFOLIO = "neural_cleanse,mmbd"
 
 
 def scan(
