@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustkit.contracts import Threat
 from robustkit.engine.batching import Chunked
 from robustkit.engine.certify import certify_block, summary
-from robustkit.engine.evaluate import Arena, BlockResult
+from robustkit.engine.evaluate import Arena
 from robustkit.flags.probe import SAMPLES, safely_probed
-from robustkit.hookspecs import AttackEntry, CertifierEntry, DefenseEntry
 from robustkit.host import Host
 from robustkit.pipeline.certificates import contradictions
 from robustkit.pipeline.environment import environment
@@ -32,15 +30,15 @@ from robustkit.pipeline.events import (
     Waiting,
     ignore,
 )
-from robustkit.pipeline.keys import component_content, seed_of
+from robustkit.pipeline.keys import seed_of
 from robustkit.pipeline.pictures import keep_pictures, picture_path
-from robustkit.pipeline.plan import BLOCK, SCHEMA, Cell, Plan, Subject
+from robustkit.pipeline.plan import BLOCK, Cell, Plan, Subject
+from robustkit.pipeline.records import block_columns, clean_columns, metrics, record_of
 from robustkit.pipeline.spec import to_toml
 from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore
 from robustkit.pipeline.subjects import Built, TrainingFailed, build_subject
 from robustkit.precision import Chosen, choose_precision
 
-_NORMS = ("linf", "l2", "l1", "l0")
 Builder = Callable[[Subject], Built]
 
 
@@ -206,8 +204,7 @@ def _measure(
                 }
             elif cell.attack is None:
                 began = time.perf_counter()
-                pred = arena.logits(x, seed).argmax(dim=1)
-                columns = {"index": rows.numpy(), "label": _numpy(y), "clean_pred": _numpy(pred)}
+                columns = clean_columns(rows, y, arena.logits(x, seed).argmax(dim=1))
                 notes = {"seconds": time.perf_counter() - began, "restored": [], "after": before}
             else:
                 result = arena.attack(
@@ -233,7 +230,7 @@ def _measure(
         restored.update(notes["restored"])
         listen(BlockDone(cell, number + 1, plan.blocks))
     whole = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    record = _record(cell, plan, built) | {
+    record = record_of(cell, plan, built) | {
         "status": "ok",
         "error": None,
         "metrics": metrics(whole, cell.threat) if cell.certifier is None else summary(whole, [cell.threat.eps]),
@@ -255,103 +252,9 @@ def _flags(arena: Arena, plan: Plan) -> list[dict[str, str]]:
     return [flag.to_plain() for flag in found]
 
 
-def block_columns(rows: Tensor, y: Tensor, result: BlockResult) -> Columns:
-    """One row a sample; passes are the block's, spread evenly over the samples that were attacked."""
-    attacked = max(int(result.attacked.sum()), 1)
-    share = _numpy(result.attacked).astype(np.float32) / attacked
-    return {
-        "index": rows.numpy(),
-        "label": _numpy(y),
-        "clean_pred": _numpy(result.clean_pred),
-        "adv_pred": _numpy(result.adv_pred),
-        "attacked": _numpy(result.attacked),
-        "success": _numpy(result.success),
-        "target": _numpy(result.target),
-        **{f"dist_{norm}": _numpy(getattr(result, f"dist_{norm}")) for norm in _NORMS},
-        "violation": _numpy(result.violation),
-        "forwards": share * result.forwards,
-        "backwards": share * result.backwards,
-    }
-
-
-def metrics(columns: Columns, threat: Threat) -> dict[str, float | int | None]:
-    """The numbers of one cell; shares are of all samples, but the success rate, which is of those attacked."""
-    right = columns["clean_pred"] == columns["label"]
-    count = len(right)
-    if "success" not in columns:
-        return {"count": count, "clean_right": int(right.sum()), "clean_accuracy": float(right.mean())}
-    attacked, success = columns["attacked"], columns["success"]
-    tried = int(attacked.sum())
-    fooled = attacked & (columns["adv_pred"] != columns["label"])
-    distances = columns[f"dist_{threat.norm}"][fooled]
-    targets = columns["target"][attacked]
-    hits = columns["adv_pred"][attacked] == targets
-    return {
-        "count": count,
-        "clean_right": int(right.sum()),
-        "clean_accuracy": float(right.mean()),
-        "robust_right": int((right & ~success).sum()),
-        "robust_accuracy": float((right & ~success).mean()),
-        "attacked": tried,
-        "success_rate": float(success.sum() / tried) if tried else None,
-        "target_rate": float(hits.mean()) if tried and (targets >= 0).any() else None,
-        "median_distance": float(np.median(distances)) if len(distances) else None,
-        "violations": int(columns["violation"].sum()),
-        "forwards": float(columns["forwards"].sum() / tried) if tried else 0.0,
-        "backwards": float(columns["backwards"].sum() / tried) if tried else 0.0,
-    }
-
-
-def _record(cell: Cell, plan: Plan, built: Built | None) -> Record:
-    subject = cell.subject
-    defense = None if subject.defense is None else subject.defense.entry
-    attack = cell.attack
-    component = None
-    if attack is not None:
-        entry = attack.entry
-        assert isinstance(entry, AttackEntry)
-        component = {
-            **component_content(attack),
-            "label": attack.label,
-            "goal": entry.goal,
-            "knowledge": entry.knowledge,
-        }
-    elif cell.certifier is not None:
-        certifies = cell.certifier.entry
-        assert isinstance(certifies, CertifierEntry)
-        component = {
-            **component_content(cell.certifier),
-            "label": cell.certifier.label,
-            "goal": "certificate",
-            "probabilistic": certifies.probabilistic,
-        }
-    return {
-        "schema": SCHEMA,
-        "key": cell.key,
-        "kind": cell.kind,
-        "subject": {
-            "label": subject.label,
-            "role": subject.role,
-            "obfuscates": isinstance(defense, DefenseEntry) and defense.obfuscates,
-            "seed": subject.seed,
-            "key": subject.key,
-            "model": plan.spec.model,
-            "defense": None if subject.defense is None else component_content(subject.defense),
-            "weights": None if built is None else built.about["weights"],
-            "training_seconds": None if built is None else built.about.get("training_seconds"),
-            "collapsed": [] if built is None else built.about.get("collapsed", []),
-        },
-        "component": component,
-        "dataset": {"name": plan.data.name, "fingerprint": plan.data.fingerprint, "n": plan.count},
-        "threat": {"norm": cell.threat.norm, "eps": cell.threat.eps},
-        "targets": plan.spec.targets,
-        "cascade": plan.spec.cascade,
-    }
-
-
 def _failed(cell: Cell, plan: Plan, store: RunStore, error: BaseException, built: Built | None) -> Record:
     tail = "".join(traceback.format_exception(error)).strip().splitlines()[-12:]
-    record = _record(cell, plan, built) | {
+    record = record_of(cell, plan, built) | {
         "status": "error",
         "error": f"{type(error).__name__}: {error}",
         "traceback": tail,
@@ -400,7 +303,3 @@ def _describe_plan(plan: Plan, store: RunStore) -> None:
 
 def _write_environment(store: RunStore, content: dict[str, Any]) -> None:
     store.write("environment.json", json.dumps(content, indent=2) + "\n")
-
-
-def _numpy(values: Tensor) -> np.ndarray:
-    return values.detach().cpu().numpy()
