@@ -24,7 +24,8 @@ from robustkit.models.weights import load_checkpoint
 from robustkit.params import UsageError, suggest
 from robustkit.pipeline.detect import inspect_run
 from robustkit.pipeline.events import Listener, TrainingStep, Waiting, ignore
-from robustkit.pipeline.plan import Plan, external_subject, make_plan, plan_cells
+from robustkit.pipeline.lineup import external_subject
+from robustkit.pipeline.plan import Plan, make_plan, plan_cells
 from robustkit.pipeline.run import run
 from robustkit.pipeline.spec import BenchSpec, component_text
 from robustkit.pipeline.store import ModelCache, Record, RunStore

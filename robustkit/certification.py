@@ -17,7 +17,8 @@ from robustkit.params import UsageError, as_text
 from robustkit.pipeline.certified_rows import certify_rows
 from robustkit.pipeline.events import Listener, SubjectReady, TrainingStep, Waiting, ignore
 from robustkit.pipeline.keys import key_of
-from robustkit.pipeline.plan import Plan, Subject, make_plan
+from robustkit.pipeline.lineup import Subject
+from robustkit.pipeline.plan import Plan, make_plan
 from robustkit.pipeline.spec import BenchSpec, component_text
 from robustkit.pipeline.store import ModelCache, RunStore, write_atomically
 from robustkit.pipeline.subjects import Built, build_subject

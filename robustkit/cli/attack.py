@@ -45,9 +45,10 @@ def attack(
     import torch
 
     from robustkit.engine.evaluate import Arena
+    from robustkit.pipeline.cells import BLOCK
     from robustkit.pipeline.events import TrainingStep
     from robustkit.pipeline.keys import seed_of
-    from robustkit.pipeline.plan import BLOCK, make_plan
+    from robustkit.pipeline.plan import make_plan
     from robustkit.pipeline.spec import BenchSpec
     from robustkit.pipeline.store import ModelCache, write_atomically
     from robustkit.pipeline.subjects import build_subject

@@ -211,7 +211,7 @@ def _gates(texts: list[str], plan: Plan) -> list[Any]:
 
 def _exit(result: BenchResult, gates: list[Any]) -> None:
     """Exit code 1 where a cell failed or a gate tripped."""
-    from robustkit.pipeline.plan import BASELINE
+    from robustkit.pipeline.lineup import BASELINE
     from robustkit.report.gate import check_gates
 
     complaints = check_gates(gates, result.table, result.attack_columns, BASELINE)

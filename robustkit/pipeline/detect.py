@@ -25,7 +25,8 @@ from robustkit.poisons.manifest import manifest
 from robustkit.poisons.planting import goal
 
 if TYPE_CHECKING:
-    from robustkit.pipeline.plan import Plan, Subject
+    from robustkit.pipeline.lineup import Subject
+    from robustkit.pipeline.plan import Plan
 
 RECORDS = "detections.jsonl"
 _AT_ONCE = 500

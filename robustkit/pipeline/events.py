@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustkit.contracts import TrainingProgress
-from robustkit.pipeline.plan import Cell, Subject
+from robustkit.pipeline.cells import Cell
+from robustkit.pipeline.lineup import Subject
 
 
 @dataclass(frozen=True)

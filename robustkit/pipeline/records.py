@@ -8,8 +8,9 @@ from torch import Tensor
 from robustkit.contracts import Threat
 from robustkit.engine.evaluate import BlockResult
 from robustkit.hookspecs import AttackEntry, CertifierEntry, DefenseEntry
+from robustkit.pipeline.cells import SCHEMA, Cell
 from robustkit.pipeline.keys import component_content
-from robustkit.pipeline.plan import SCHEMA, Cell, Plan
+from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.store import Columns, Record
 from robustkit.pipeline.subjects import Built
 

@@ -18,6 +18,7 @@ from robustkit.engine.certify import certify_block, summary
 from robustkit.engine.evaluate import Arena
 from robustkit.flags.probe import SAMPLES, safely_probed
 from robustkit.host import Host
+from robustkit.pipeline.cells import BLOCK, Cell
 from robustkit.pipeline.certificates import contradictions
 from robustkit.pipeline.environment import environment
 from robustkit.pipeline.events import (
@@ -31,8 +32,9 @@ from robustkit.pipeline.events import (
     ignore,
 )
 from robustkit.pipeline.keys import seed_of
+from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.pictures import keep_pictures, picture_path
-from robustkit.pipeline.plan import BLOCK, Cell, Plan, Subject
+from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.records import block_columns, clean_columns, metrics, record_of
 from robustkit.pipeline.spec import to_toml
 from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore

@@ -23,7 +23,8 @@ from robustkit.models.weights import load_checkpoint, save_weights, weights_hash
 from robustkit.params import UsageError
 from robustkit.pipeline.environment import environment
 from robustkit.pipeline.keys import component_content
-from robustkit.pipeline.plan import Plan, Subject
+from robustkit.pipeline.lineup import Subject
+from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.store import ModelCache, write_atomically
 from robustkit.precision import Chosen, choose_precision
 from robustkit.training import history
