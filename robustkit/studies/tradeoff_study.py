@@ -167,22 +167,23 @@ def _draw_synthetic(distribution: Distribution, table: pd.DataFrame) -> Drawing:
             style = look(place)
             curves[name] = [distribution.accuracy(distribution.alike(share), eps) for share in shares]
             axes.plot(shares, curves[name], color=style["color"], label=f"{name}, closed form (ε = {eps:g})")
-            reach = np.stack([table[name] - table[f"{name}, low"], table[f"{name}, high"] - table[name]])
+            counted = table[f"{name}, samples"]
+            reach = np.stack([counted - table[f"{name}, low"], table[f"{name}, high"] - counted])
             axes.errorbar(
                 table["weight on the robust feature"],
-                table[name],
+                counted,
                 yerr=reach.clip(min=0),
                 color=style["color"],
                 marker=style["marker"],
                 linestyle="none",
                 capsize=2,
-                label=f"{name}, trained models",
+                label=f"{name}, trained models on samples",
             )
         axes.set_xlabel("share of the weight on the robust feature")
         axes.set_ylabel("accuracy")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         figure.legend(loc="outside lower center", ncols=2)
-    data = pd.DataFrame({"share": shares, **curves})
+    data = pd.concat([pd.DataFrame({"share": shares, **curves}), table], ignore_index=True)
     caption = (
         "Lines: models that treat the weak features alike. Marks: models trained against ε = 0, η/2, η, 3η/2 and 2η."
     )
