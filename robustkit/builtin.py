@@ -63,6 +63,14 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         targeted=True,
     )
     yield AttackEntry(
+        name="adaptive",
+        target="robustkit.attacks.adaptive:Adaptive",
+        summary="PGD with a loss of your own, and gradients averaged over random draws (EOT).",
+        paper="https://arxiv.org/abs/2002.08347",
+        norms=_LP,
+        targeted=True,
+    )
+    yield AttackEntry(
         name="mifgsm",
         target="robustkit.attacks.mifgsm:MIFGSM",
         summary="Iterated FGSM with momentum on the gradient (MI-FGSM).",

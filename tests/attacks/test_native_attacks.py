@@ -24,6 +24,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "noise": {"draws": 3},
     "bim": {"steps": 4},
     "pgd": {"steps": 4, "restarts": 2},
+    "adaptive": {"steps": 4, "restarts": 2, "draws": 2},
     "mifgsm": {"steps": 4},
     "apgd": {"steps": 6, "restarts": 2},
     "square": {"queries": 100},
