@@ -4,7 +4,7 @@
 
 One network, images, n0 = 100, n and alpha for all, one process, in turn. The reference loop does what the paper's code
 does: one image at a time in float32, batches of 400 copies, counts in Python. The adaptive mode is given one radius,
-0.25 = 1 sigma, with the same n as its limit.
+0.25 = 1 sigma, with the same n as its limit. ART's needs statsmodels, which ART doesn't install.
 """
 
 from __future__ import annotations
