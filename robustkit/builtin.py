@@ -262,7 +262,7 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
         target="robustkit.defenses.ibp_at:IBPAT",
         summary="Certified training on interval bounds, for the certifier interval.",
         paper="https://arxiv.org/abs/1810.12715",
-        notes="Needs a long ramp of eps: on mnist_10k --recipe epochs=60:lr=0.001:ramp=0.6:augment=none.",
+        notes="Give eps a long ramp: on mnist_10k --recipe epochs=20:lr=0.001:ramp=0.6:augment=none.",
     )
     yield DefenseEntry(
         name="noise",
