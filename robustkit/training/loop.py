@@ -118,7 +118,7 @@ class _Run:
         if found is not None:
             self.model.load_state_dict(found.model)
             self.optimizer.load_state_dict(found.optimizer)
-            self.memory.update({name: value[self.rows] for name, value in found.memory.items()})
+            self.memory.update(self._remembered(found.memory))
             self.epoch = found.epoch
             self.step = self.epoch * len(self.batches) * method.replays
         # the attack runs on the bare network; its copy for the weights' gradients makes one pass forward and back
@@ -233,12 +233,23 @@ class _Run:
         if self.average is not None:
             self.average.state = state["average"]
 
+    def _remembered(self, memory: Memory) -> Memory:
+        """What the method kept; of what has a value for each image of a batch, this process's part."""
+        size = self.batches.size
+        return {
+            name: value[self.rows] if value.ndim and len(value) == size else value for name, value in memory.items()
+        }
+
     def _checkpoint(self) -> Checkpoint:
+        part = self.batches.size // self.team.size
         return Checkpoint(
             about=self.about,
             precision=self.precision,
             epoch=self.epoch,
-            memory={name: self.team.joined(value) for name, value in self.memory.items()},
+            memory={
+                name: self.team.joined(value) if value.ndim and len(value) == part else value
+                for name, value in self.memory.items()
+            },
             kept=self.keeper.kept,
             **self._state(),
         )

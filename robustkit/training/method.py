@@ -13,7 +13,9 @@ from robustkit.contracts import Threat
 from robustkit.training.perturbation import WATCH, Perturbation
 
 Memory = dict[str, Tensor]
-"""Tensors a method keeps between batches; they are part of a checkpoint."""
+"""Tensors a method keeps between batches; they are part of a checkpoint.
+
+What has as many rows as the batch belongs to its images, and each process of several has its own part of it."""
 
 
 class Method(Protocol):
