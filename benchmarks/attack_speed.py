@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import direct
 import numpy as np
 import pandas as pd
-import reference_networks
 import torch
 from machine import spread, stated
+from reference_networks import reference_network
 from torch import Tensor, nn
 
 import robustkit
@@ -37,7 +37,6 @@ from robustkit.contracts import Norm, Threat
 from robustkit.data.load import load_data
 from robustkit.engine.evaluate import Arena, BlockResult
 from robustkit.host import default_host
-from robustkit.models.weights import load_checkpoint
 from robustkit.norms import distance
 from robustkit.precision import search_model
 from robustkit.report.files import markdown
@@ -409,8 +408,7 @@ def resnet20(given: argparse.Namespace) -> tuple[dict[str, nn.Module], Tensor, T
     folder = os.environ.get("ROBUSTKIT_DATA")
     if not folder:
         raise SystemExit("resnet20 needs the reference models: set ROBUSTKIT_DATA to their folder, or give --only cnn")
-    model = reference_networks.resnet20()
-    load_checkpoint(model, Path(folder) / "reference_models" / "cifar10_resnet20.safetensors")
+    model = reference_network("cifar10_resnet20", Path(folder))
     count = given.samples or 64
     with np.load(Path(folder) / "cifar10" / "test.npz") as arrays:
         x, y = torch.from_numpy(arrays["x"][:count]), torch.from_numpy(arrays["y"][:count].astype(np.int64))

@@ -24,14 +24,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from agreement import LastWord, fell
 from machine import stated
+from reference_networks import reference_network
 
 import robustkit
 from robustkit.contracts import Norm, Threat
 from robustkit.data.load import load_data
 from robustkit.engine.statistics import wilson
 from robustkit.host import Host, default_host
-from robustkit.models.normalise import Normalise, Normalised
-from robustkit.models.weights import load_checkpoint
 from robustkit.report.files import markdown
 
 RESULT = Path(__file__).parent / "results" / "autoattack.md"
@@ -72,63 +71,6 @@ CASES = (
     Case("fashion_mnist_kw_eps0.1", Threat("l1", 8.0), "fashion_mnist"),
     Case("cifar10_resnet20", Threat("l1", 2.0), "cifar10"),
 )
-
-
-class Block(nn.Module):
-    """Of ResNet-20: the way round takes every second pixel and pads channels with zeros."""
-
-    def __init__(self, inputs: int, width: int) -> None:
-        super().__init__()
-        self.step = 1 if inputs == width else 2
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride=self.step, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.more = (width - inputs) // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
-        around = nn.functional.pad(x[:, :, :: self.step, :: self.step], (0, 0, 0, 0, self.more, self.more))
-        out: Tensor = (y + around).relu()
-        return out
-
-
-class ResNet20(nn.Module):
-    """akamaster/pytorch_resnet_cifar10's."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = nn.Sequential(*(Block(16, 16) for _ in range(3)))
-        self.layer2 = nn.Sequential(Block(16, 32), Block(32, 32), Block(32, 32))
-        self.layer3 = nn.Sequential(Block(32, 64), Block(64, 64), Block(64, 64))
-        self.linear = nn.Linear(64, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.layer3(self.layer2(self.layer1(self.bn1(self.conv1(x)).relu())))
-        logits: Tensor = self.linear(x.mean(dim=(2, 3)))
-        return logits
-
-
-def reference_network(name: str, folder: Path) -> nn.Module:
-    """A network that others trained, from its file."""
-    model: nn.Module
-    if name == "cifar10_resnet20":
-        model = Normalised(Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 3), ResNet20())
-    else:
-        model = nn.Sequential(
-            nn.Conv2d(1, 16, 4, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, 4, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(1568, 100),
-            nn.ReLU(),
-            nn.Linear(100, 10),
-        )
-    load_checkpoint(model, folder / "reference_models" / f"{name}.safetensors")
-    return model.eval()
 
 
 def network_of(case: Case, folder: Path | None) -> nn.Module | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import Tensor, nn
 
 from robustkit.models.normalise import Normalise, Normalised
+from robustkit.models.weights import load_checkpoint
 
 
 def wong_kolter() -> nn.Sequential:
@@ -57,3 +60,10 @@ class _ResNet20(nn.Module):
 def resnet20() -> Normalised:
     """A whole model: its normalisation differs from what CIFAR-10's source declares."""
     return Normalised(Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 3), _ResNet20())
+
+
+def reference_network(name: str, folder: Path) -> nn.Module:
+    """`cifar10_resnet20`, `mnist_kw_eps0.1` or `fashion_mnist_kw_eps0.1`, with its weights from `folder`."""
+    model: nn.Module = resnet20() if name == "cifar10_resnet20" else wong_kolter()
+    load_checkpoint(model, folder / "reference_models" / f"{name}.safetensors")
+    return model.eval()
