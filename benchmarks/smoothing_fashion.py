@@ -38,8 +38,8 @@ def main() -> None:
         "# Randomized smoothing on Fashion-MNIST\n",
         f"cnn, trained on all 60,000 images for {given.epochs} epochs, pgd_at in linf at 0.1; the first {given.images} "
         "test images, adaptive mode, alpha = 0.001, radii in l2. `noise` is trained on the noise it is "
-        "certified with. ACR is the mean radius over all images, 0 where nothing is certified; the other mean is over the "
-        "certified alone. Percent of images certified at each radius. Repeat with `python "
+        "certified with. ACR is the mean radius over all images, 0 where nothing is certified; the other mean is over "
+        "the certified alone. Percent of images certified at each radius. Repeat with `python "
         f"benchmarks/smoothing_fashion.py --data-dir FOLDER --images {given.images} --epochs {given.epochs}`.\n",
         stated() + "\n",
     ]
