@@ -165,7 +165,7 @@ def publish(result: BenchResult, files: list[Path], format: str | None) -> None:
 
 def _page(result: BenchResult) -> None:
     """The report, where the records are not the ones that it shows already."""
-    from robustkit.report.html import FILE, is_current
+    from robustkit.report.current import FILE, is_current
 
     if result.directory is None:
         return

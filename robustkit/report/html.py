@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,13 @@ from markupsafe import Markup, escape
 
 from robustkit.pipeline.store import write_atomically
 from robustkit.report.command import command_line
+from robustkit.report.current import FIGURES, FILE, digest_of
 from robustkit.report.drawing import Drawing, inline_svg, save
 from robustkit.report.figures import drawings
 from robustkit.report.footer import warnings
 from robustkit.report.gallery import gallery
 from robustkit.report.page import columns, details, flags, headline, question, rows, threat_sentence
 from robustkit.tables import Record, Samples
-
-FILE = "report.html"
-FIGURES = "figures"
 
 
 def write_report(
@@ -50,15 +47,6 @@ def write_report(
     return path
 
 
-def is_current(records: Sequence[Record], directory: Path) -> bool:
-    """Whether the page in a run directory already shows these records."""
-    path = directory / FILE
-    if not path.is_file() or not (directory / FIGURES).is_dir():
-        return False
-    with path.open(encoding="utf-8") as file:
-        return f'content="{_digest(records)}"' in file.read(2000)
-
-
 def render_html(
     records: Sequence[Record],
     table: pd.DataFrame,
@@ -79,7 +67,7 @@ def render_html(
         style=Markup(_part("report.css")),
         script=Markup(script),
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-        digest=_digest(records),
+        digest=digest_of(records),
         question=question(records),
         threat=threat_sentence(records),
         headline=headline(records, table),
@@ -94,12 +82,6 @@ def render_html(
         environment=environment,
         norm=records[0]["threat"]["norm"],
     )
-
-
-def _digest(records: Sequence[Record]) -> str:
-    """Stands for the content of the page: records and the version that draws them."""
-    content = [metadata.version("robustkit"), *records]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def _soft(text: object) -> Markup:

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from robustkit.report.current import is_current
 from robustkit.report.drawing import SUFFIXES
-from robustkit.report.html import is_current, write_report
+from robustkit.report.html import write_report
 from tests.conftest import RIGHT, Bench, N
 from tests.report.conftest import MakeRun
 
