@@ -66,7 +66,7 @@ def test_hidden_gradients_look_like_robustness() -> None:
             x_adv = PGD(steps=10)(wrapped, x, y, threat)
         with torch.no_grad():
             shares.append(float((wrapped(x_adv).argmax(dim=1) == y).float().mean()))
-    assert shares[0] < 0.45  # 0.25 to 0.30, by the rounding of the machine that trained the network
+    assert shares[0] < 0.45  # 0.3 on one machine, just below it on another
     assert shares[1] > shares[0] + 0.3
 
 
