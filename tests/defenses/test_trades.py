@@ -51,7 +51,9 @@ def test_it_is_the_papers_algorithm(norm: Norm, rounding: float, net: nn.Module,
 
 @pytest.mark.parametrize("wrong", ["beta", "train mode", "start", "inner loss", "detached", "reversed"])
 def test_a_wrong_variant_would_be_noticed(wrong: str, net: nn.Module, bars: Data) -> None:
-    assert difference(trained(TRADES(steps=3), net, bars), by_hand(net, bars, trades(wrong=wrong))) > 3e-4
+    """In l2, where the right variant is held to 1e-4."""
+    found = trained(TRADES(steps=3), net, bars, "l2")
+    assert difference(found, by_hand(net, bars, trades("l2", wrong=wrong))) > 1e-3
 
 
 def test_the_natural_logits_are_computed_once_a_batch(net: nn.Module, bars: Data) -> None:
