@@ -9,7 +9,7 @@ PYTEST  := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist 
 EXTRAS  := plugins/robustkit-art[all] plugins/robustkit-foolbox[brendel-bethge]
 PROJECTS := Makefile pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) constraints.txt
 
-.PHONY: bench test test-all lint types layers docs clean
+.PHONY: bench test test-all lint types layers docs site clean
 
 bench: $(VENV)/.installed
 	$(BIN)/robustkit bench --defense pgd_at --attacks fgsm,pgd
@@ -33,6 +33,10 @@ layers: $(VENV)/.installed-test
 # Renews the pages under docs/ that are generated from the code.
 docs: $(VENV)/.installed-test
 	$(BIN)/python docs/generate.py
+
+# Builds the docs site into build/site.
+site: $(VENV)/.installed-test
+	$(BIN)/python docs/build_site.py
 
 $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "RobustKit needs Python 3.11 or newer; run: make PYTHON=python3.11 ..."'

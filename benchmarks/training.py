@@ -3,8 +3,8 @@
     python benchmarks/training.py [--images 4000] [--epochs 8] [--seeds 0,1,2] [--limit 500]
 
 Every method is trained from the same first weights with the same recipe, and attacked by PGD (50 steps, 10 restarts)
-and APGD on targeted DLR; the worst case is the share that stands against both. Costs of one weight update are measured
-apart, in turn, in processor time, which other load on the machine disturbs least.
+and APGD on targeted DLR; the worst case is the share that stands against both. What one weight update costs is
+measured apart, by update_cost.py.
 
 What is finished is kept in --work: weights, and one line a measurement in records.jsonl. A second call goes on there,
 and with a larger --limit attacks the same networks again. At full size, with a GPU:
@@ -23,15 +23,14 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-import torch.nn.functional as F
-from machine import spread, stated
+from machine import stated
 from torch import Tensor, nn
 
 import robustkit
@@ -43,8 +42,6 @@ from robustkit.host import default_host
 from robustkit.models.build import build_model
 from robustkit.models.weights import load_checkpoint, save_weights
 from robustkit.tables import robust as stands
-from robustkit.training.batches import Batches
-from robustkit.training.setup import make_optimizer
 
 RESULTS = Path(__file__).parent / "results"
 Record = dict[str, Any]
@@ -67,8 +64,6 @@ METHODS: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("free_at m=4, longer", "free_at:replays=4", {"epochs": 4, "lr": 0.5}),  # factors
 )
 ATTACKS = ("pgd:steps=50:restarts=10", "apgd:loss=dlr_targeted:classes=3")
-UPDATE_METHODS = ("standard", "free_at:replays=4", "nfgsm", "pgd_at:steps=7", "pgd_at:steps=10", "trades:steps=10")
-REFERENCE = "trades, natural logits anew at every step"
 
 
 class Work:
@@ -167,70 +162,6 @@ def recipe_of(data: Data, given: Any) -> Recipe:
     return dataclasses.replace(data.recipe, epochs=given.epochs)
 
 
-def plain_trades(model: nn.Module, data: Data, training: Training) -> None:
-    """TRADES as its formula reads: the natural logits are computed wherever they stand in it."""
-    model = model.to(training.device)
-    optimizer = make_optimizer(model, training.recipe)
-    eps, step = data.threat.eps, 0.226 * data.threat.eps
-    for x, y in Batches(data.train, training.recipe, torch.device(training.device), 0).epoch(0):
-        model.eval()
-        x_adv = (x + 0.001 * torch.randn_like(x)).clamp(0, 1)
-        for _ in range(10):
-            x_adv.requires_grad_()
-            apart = F.kl_div(model(x_adv).log_softmax(1), model(x).softmax(1), reduction="sum")
-            (gradient,) = torch.autograd.grad(apart, x_adv)
-            x_adv = x_adv.detach() + step * gradient.sign()
-            x_adv = torch.minimum(torch.maximum(x_adv, x - eps), x + eps).clamp(0, 1)
-        model.train()
-        optimizer.zero_grad()
-        natural = F.cross_entropy(model(x), y)
-        robust = F.kl_div(model(x_adv).log_softmax(1), model(x).softmax(1), reduction="batchmean")
-        (natural + 6 * robust).backward()
-        optimizer.step()
-
-
-def warm_up(data: Data, given: Any) -> None:
-    """What a process loads once is no part of any cost."""
-    host = default_host()
-    part = dataclasses.replace(data, train=Subset(data.train, torch.arange(2 * data.recipe.batch_size)))
-    training = Training(
-        threat=data.threat, recipe=dataclasses.replace(data.recipe, epochs=1), device=given.device, precision="fp32"
-    )
-    host.build("defense", "pgd_at").value(build_model(given.model, data, host=host), part, training)
-
-
-def update_costs(data: Data, given: Any, work: Work) -> list[Record]:
-    """Seconds of processor time a weight update; methods in turn, so that the machine's moods meet all of them."""
-    updates = 40 if given.device == "cpu" else 200
-    size = data.recipe.batch_size
-    part = dataclasses.replace(data, train=Subset(data.train, torch.arange(updates * size) % len(data.train)))
-    recipe = dataclasses.replace(recipe_of(part, given), epochs=1, ramp=0.0)
-    host = default_host()
-    clock = time.process_time if given.device == "cpu" else time.perf_counter
-    found = []
-    for repeat in range(given.repeats):
-        key = {"kind": "cost", "repeat": repeat, "settings": f"{given.dataset} {given.model} {given.device}"}
-        record = work.find(**key)
-        if record is None and given.finished:
-            break
-        if record is None:
-            seconds = {}
-            for name in (*UPDATE_METHODS, REFERENCE):
-                replays = 4 if name.startswith("free_at") else 1
-                own = dataclasses.replace(recipe, epochs=replays)
-                training = Training(threat=data.threat, recipe=own, device=given.device, precision="fp32")
-                model = build_model(given.model, data, host=host)
-                run: Callable[..., Any] = plain_trades if name == REFERENCE else host.build("defense", name).value
-                began = clock()
-                run(model, part, training)
-                if given.device != "cpu":
-                    torch.cuda.synchronize()
-                seconds[name] = (clock() - began) / (updates * replays)
-            record = work.add({**key, "seconds": seconds})
-        found.append(record)
-    return found
-
-
 def interval(counts: list[int], limit: int) -> str:
     """Mean over the seeds with the score interval of one network's share, which holds for images of the same kind."""
     mean = statistics.mean(counts)
@@ -250,7 +181,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8, help="a multiple of 8, so that free training divides it")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--limit", type=int, default=500, help="test images that are attacked")
-    parser.add_argument("--repeats", type=int, default=5, help="of the costs of an update")
     parser.add_argument("--finished", action="store_true", help="measure nothing, write what is finished")
     parser.add_argument("--work", type=Path, default=Path("runs/training_benchmark"))
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "training.md")
@@ -260,9 +190,6 @@ def main() -> None:
     first = data.train if not given.images else Subset(data.train, torch.arange(given.images))
     data = dataclasses.replace(data, train=in_memory(first) or first, val=in_memory(few) or few)
     work = Work(given.work)
-    if not given.finished:
-        warm_up(data, given)
-    costs = update_costs(data, given, work)
     rows: dict[str, list[tuple[Record, Record]]] = {label: [] for label, _, _ in METHODS}
     for seed in map(int, given.seeds.split(",")):
         for label, defense, changes in METHODS:
@@ -270,7 +197,7 @@ def main() -> None:
                 continue
             done = trained(label, defense, changes, seed, data, given, work)
             rows[label].append((done, attacked(label, seed, data, given, work)))
-            write(given, data, costs, rows)
+            write(given, data, rows)
 
 
 def finished(label: str, seed: int, given: Any, work: Work) -> bool:
@@ -278,7 +205,7 @@ def finished(label: str, seed: int, given: Any, work: Work) -> bool:
     return work.find(kind="attack", limit=given.limit, **key) is not None
 
 
-def write(given: Any, data: Data, costs: list[Record], rows: dict[str, list[tuple[Record, Record]]]) -> None:
+def write(given: Any, data: Data, rows: dict[str, list[tuple[Record, Record]]]) -> None:
     """The result as far as it has come."""
     rows = {label: found for label, found in rows.items() if found}
     if not {"standard", "pgd_at"} <= set(rows):
@@ -326,37 +253,16 @@ def write(given: Any, data: Data, costs: list[Record], rows: dict[str, list[tupl
         "\n`free_at m=4, longer` makes four times the passes of `free_at m=4` at half the learning rate, still fewer "
         "than `pgd_at`. `nfgsm + ema` averages the weights with a decay of 0.99.\n",
         f"![accuracy against cost]({given.output.stem}.svg)\n",
-        f"## Cost of one weight update (float32, {len(costs)} repeats in turn)\n",
-        "| method | milliseconds, median [min, max] | over standard | target |",
-        "|---|---:|---:|---:|",
+        "What one weight update costs: [update_cost.md](update_cost.md).\n",
+        "## Against the targets\n",
+        "| target | measured | |",
+        "|---|---:|---|",
     ]
-    targets = {"free_at:replays=4": 1.15, **{f"pgd_at:steps={k}": (2 * k + 3) / 3 * 1.1 for k in (7, 10)}}
-    for name in (*UPDATE_METHODS, REFERENCE):
-        values = [1000 * record["seconds"][name] for record in costs]
-        ratio = statistics.median(record["seconds"][name] / record["seconds"]["standard"] for record in costs)
-        target = f"{targets[name]:.2f}" if name in targets else ""
-        out.append(f"| `{name}` | {spread(values, 2)} | {ratio:.2f} | {target} |")
-    saved = statistics.median(r["seconds"]["trades:steps=10"] / r["seconds"][REFERENCE] for r in costs)
-    out += ["", "## Against the targets\n", "| target | measured | |", "|---|---:|---|"]
 
     def line(words: str, value: float, limit: float, below: bool) -> str:
         met = value <= limit if below else value >= limit
         return f"| {words} {'≤' if below else '≥'} {limit:.2f} | {value:.2f} | {'met' if met else 'missed'} |"
 
-    def ratio_of(name: str) -> float:
-        return statistics.median(record["seconds"][name] / record["seconds"]["standard"] for record in costs)
-
-    out.append(line("an update of free_at m = 4 over standard's", ratio_of("free_at:replays=4"), 1.15, True))
-    for k in (7, 10):
-        out.append(
-            line(
-                f"an update of pgd_at with k = {k} over standard's",
-                ratio_of(f"pgd_at:steps={k}"),
-                (2 * k + 3) / 3 * 1.1,
-                True,
-            )
-        )
-    out.append(line("an update of trades-10 over the straightforward one's", saved, 0.75, True))
     for name in ("free_at m=4", "free_at m=4, longer"):
         if name in rows:
             out.append(
