@@ -61,10 +61,10 @@ class HopSkipJump:
         check(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        return self.search(model, x, y, threat)[0]
+        return self.counted(model, x, y, threat)[0]
 
     @torch.no_grad()
-    def search(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
+    def counted(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
         """The same, with the number of queries that each sample took until it fell within eps, or altogether, (N,)."""
         require_norm("hopskipjump", threat, ("linf", "l2"))
         nearest, ask, inside = Nearest(x, threat.norm), _Oracle(model, y), torch.zeros_like(y)

@@ -58,7 +58,7 @@ def test_not_farther_than_foolbox_at_the_same_queries(trained: Any, norm: Norm) 
     finally:
         handle.remove()
     theirs = reach(model, x, found, y, norm)
-    x_adv, queries = HopSkipJump(queries=sum(passed) // len(x)).search(model, x, y, Threat(norm, 0.0))
+    x_adv, queries = HopSkipJump(queries=sum(passed) // len(x)).counted(model, x, y, Threat(norm, 0.0))
     ours = reach(model, x, x_adv, y, norm)
     assert int(queries.sum()) <= sum(passed)
     assert bool(theirs.median().isfinite())
@@ -73,7 +73,7 @@ def test_queries_are_counted_by_sample_and_kept_to(trained: Any, norm: Norm) -> 
     handle = trained.model.register_forward_pre_hook(lambda module, given: passed.append(len(given[0])))
     attack = HopSkipJump(queries=400, directions=30)
     try:
-        _, altogether = attack.search(trained.model, x, y, Threat(norm, 0.0))
+        _, altogether = attack.counted(trained.model, x, y, Threat(norm, 0.0))
     finally:
         handle.remove()
     assert sum(passed) == int(altogether.sum())
@@ -83,7 +83,7 @@ def test_queries_are_counted_by_sample_and_kept_to(trained: Any, norm: Norm) -> 
     found = []
     for radius in (0.0, eps, 1.5 * eps):
         torch.manual_seed(0)
-        found.append(attack.search(trained.model, x, y, Threat(norm, radius)))
+        found.append(attack.counted(trained.model, x, y, Threat(norm, radius)))
     fell = reach(trained.model, x, found[1][0], y, norm) <= eps
     assert 3 <= int(fell.sum()) <= len(x)
     assert torch.equal(found[0][0], found[1][0])  # eps is for the books alone
@@ -112,7 +112,7 @@ def test_what_never_falls_comes_back_and_costs_the_start_alone() -> None:
             return torch.tensor([1.0, 0.0]).expand(len(x), 2)
 
     x, y = torch.rand(3, 2, 5, 4), torch.tensor([0, 0, 1])
-    x_adv, queries = HopSkipJump(queries=150).search(Constant(), x, y, Threat("l2", 0.5))
+    x_adv, queries = HopSkipJump(queries=150).counted(Constant(), x, y, Threat("l2", 0.5))
     assert torch.equal(x_adv, x)
     assert queries.tolist() == [76, 76, 1]  # itself, and half of the queries for a start; the last is wrong as it is
 
