@@ -110,6 +110,15 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
             targeted=True,
         )
     yield AttackEntry(
+        name="hopskipjump",
+        target="robustkit.attacks.hopskipjump:HopSkipJump",
+        summary="The nearest adversarial point, along the decision boundary, with decisions alone.",
+        paper="https://arxiv.org/abs/1904.02144",
+        norms=frozenset({"linf", "l2"}),
+        knowledge="decision",
+        goal="minimal",
+    )
+    yield AttackEntry(
         name="ddn",
         target="robustkit.attacks.ddn:DDN",
         summary="The nearest adversarial point in l2, by a sphere that shrinks and grows.",

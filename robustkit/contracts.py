@@ -74,6 +74,10 @@ class Attack(Protocol):
 
     Optional method `polish(model, x, x_adv, y, threat) -> x_adv`: a short float32 search from `x_adv`,
     used on what survived a search in low precision. Without it the host repeats the attack in float32.
+
+    Optional method `counted(model, x, y, threat) -> (x_adv, queries)` of an attack that sees scores or decisions alone:
+    the same, with the forward passes that each sample took until it fell at `threat.eps`, or altogether, (N,) int64.
+    The host then calls it instead, and draws robust accuracy against queries.
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor: ...

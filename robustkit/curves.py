@@ -1,4 +1,5 @@
 """Robust accuracy against eps: curves of attacks that minimise the distance, points of the others, their envelope.
+And robust accuracy against queries, of attacks that count them.
 
 Pure functions of records and samples, as in `robustkit.tables`.
 """
@@ -13,7 +14,7 @@ import pandas as pd
 
 from robustkit.contracts import Threat
 from robustkit.engine.statistics import wilson
-from robustkit.tables import LEVEL, Record, Samples
+from robustkit.tables import LEVEL, Record, Samples, robust
 
 ENVELOPE = "envelope"
 """What stands under all attacks together."""
@@ -91,6 +92,53 @@ def median_distances(records: Sequence[Record], samples: Samples) -> pd.DataFram
                     "median": float(np.median(distances)) if some else np.nan,
                     "found": float(np.isfinite(distances).mean()) if some else np.nan,
                     "n": len(distances),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def query_curve(records: Sequence[Record], samples: Samples, counts: Sequence[int] | None = None) -> pd.DataFrame:
+    """Robust accuracy after so many queries a sample, for each model and attack that counts them by sample.
+
+    A sample falls at the query that brought it down at the eps of the record: the attack's own, or the largest of
+    the bench where it minimises the distance. What the host did not confirm stands.
+
+    Args:
+        records: of a bench; cells that failed and cascades are left out.
+        samples: per-sample columns by cell key.
+        counts: at which curves are read. None: 0, every number at which a sample falls, and the most that one took.
+
+    Returns:
+        Columns defense, seed, attack, norm, eps, queries, robust, low, high (95 %, Wilson 1927), n; in the order of
+        the bench, queries rising.
+    """
+    rows: list[dict[str, Any]] = []
+    for record in records:
+        if record["kind"] != "attack" or record["status"] != "ok" or record["cascade"]:
+            continue
+        columns, eps = samples(record["key"]), float(record["threat"]["eps"])
+        if "queries" not in columns:
+            continue
+        stands = robust(record, columns, eps)
+        right = columns["clean_pred"] == columns["label"]
+        falls = np.where(right, np.where(stands, np.inf, columns["queries"]), 0.0)
+        most = int(columns["queries"].max(initial=0))
+        places = np.unique([0.0, *falls[np.isfinite(falls)], most]).tolist() if counts is None else sorted(set(counts))
+        for queries in places:
+            left = falls > queries
+            low, high = wilson(int(left.sum()), len(left), LEVEL)
+            rows.append(
+                {
+                    "defense": record["subject"]["label"],
+                    "seed": record["subject"]["seed"],
+                    "attack": record["component"]["label"],
+                    "norm": record["threat"]["norm"],
+                    "eps": eps,
+                    "queries": int(queries),
+                    "robust": float(left.mean()),
+                    "low": low,
+                    "high": high,
+                    "n": len(left),
                 }
             )
     return pd.DataFrame(rows)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import robustkit
-from robustkit.curves import ENVELOPE, curve, median_distances
+from robustkit.curves import ENVELOPE, curve, median_distances, query_curve
 from tests.conftest import Bench
 
 FAR = np.array([0.05, 0.1, 0.2, 0.4, 0.4, np.inf, 0.0, 0.0])
@@ -78,3 +78,37 @@ def test_a_linear_classifier_s_curve_is_that_of_its_margins() -> None:
     assert np.abs(found - [1.0, 0.75, 0.5, 0.25]).max() <= 0.026  # one sample
     median = median_distances(result.records, result.samples.__getitem__)["median"].iloc[0]
     assert np.median(exact) * 0.999 <= median <= np.median(exact) * 1.02
+
+
+def counted(made: Bench, queries: list[int]) -> Bench:
+    made.columns[made.records[-1]["key"]]["queries"] = np.array(queries)
+    return made
+
+
+def after(table: pd.DataFrame, attack: str) -> list[tuple[int, float]]:
+    rows = table[table["attack"] == attack]
+    return list(zip(rows["queries"], 8 * rows["robust"], strict=True))
+
+
+def test_each_sample_falls_at_the_query_that_brought_it_down() -> None:
+    made = counted(Bench().clean("a").attack("a", "square", [0, 1, 4]), [3, 40, 100, 100, 40, 100, 0, 0])
+    table = query_curve(made.attack("a", "pgd", [5]).records, made.columns.__getitem__)
+    assert set(table["attack"]) == {"square"}  # the other counts nothing
+    assert after(table, "square") == [(0, 6), (3, 5), (40, 3), (100, 3)]
+    assert after(query_curve(made.records, made.columns.__getitem__, [2, 50, 0]), "square") == [(0, 6), (2, 6), (50, 3)]
+    first = table.iloc[0]
+    assert first["low"] < first["robust"] < first["high"]
+    assert (first["eps"], first["n"], first["norm"]) == (0.1, 8, "linf")
+
+
+def test_a_distance_beyond_eps_took_all_queries_in_vain() -> None:
+    made = counted(bench(), [0] * 8)  # pgd's
+    made.records = made.records[:2]
+    made.columns[made.records[1]["key"]]["queries"] = np.array([7, 9, 90, 90, 90, 90, 0, 0])
+    assert after(query_curve(made.records, made.columns.__getitem__), "fmn") == [(0, 6), (7, 5), (9, 4), (90, 4)]
+
+
+def test_queries_of_failed_cells_and_cascades_are_left_out() -> None:
+    made = counted(Bench().clean("a").attack("a", "square", [0], cascade=True), [1] * 8)
+    made.attack("a", "nes", [0], status="error", error="E")
+    assert query_curve(made.records, made.columns.__getitem__).empty

@@ -52,9 +52,9 @@ class NES:
         check(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        return self.search(model, x, y, threat)[0]
+        return self.counted(model, x, y, threat)[0]
 
-    def search(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
+    def counted(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
         """The same, with the number of queries that each sample took until it fell, or altogether, (N,) int64."""
         require_norm("nes", threat, ("linf", "l2"))
         return follow(
@@ -95,9 +95,9 @@ class SPSA:
         check(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        return self.search(model, x, y, threat)[0]
+        return self.counted(model, x, y, threat)[0]
 
-    def search(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
+    def counted(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
         """The same, with the number of queries that each sample took until it fell, or altogether, (N,) int64."""
         require_norm("spsa", threat, ("linf", "l2"))
         return follow(

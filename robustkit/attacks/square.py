@@ -58,10 +58,10 @@ class Square:
         check(self)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        return self.search(model, x, y, threat)[0]
+        return self.counted(model, x, y, threat)[0]
 
     @torch.no_grad()
-    def search(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
+    def counted(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
         """The same, with the number of queries that each sample took until it fell, or altogether, (N,) int64."""
         require_norm("square", threat)
         start, change = (_stripes, _signs) if threat.norm == "linf" else (_bumps, _moved)

@@ -40,6 +40,7 @@ class BlockResult:
     dist_l1: Tensor
     dist_l0: Tensor
     violation: Tensor  # (N,) bool: came back outside ball or box, was projected before scoring
+    queries: Tensor | None  # (N,) int64, until it fell or altogether; None of attacks that don't count them by sample
     x_adv: Tensor  # (N, C, H, W)
     forwards: int  # passes of the search, in samples
     backwards: int
@@ -118,10 +119,13 @@ class Arena:
             x_adv, violation, adv_pred = x.clone(), torch.zeros_like(attacked), clean_pred.clone()
             search = Search(attack, threat, seed, self._network, self.logits, steady=self._steady)
             precision = search.precision(self.precision)
+            queries = torch.zeros_like(y) if search.counts else None
             if len(rows):
                 goal = target if targeted else y
                 found, violation[rows] = search(x[rows], y[rows], goal[rows], precision)
                 x_adv[rows], adv_pred[rows] = found, self.logits(found).argmax(dim=1)
+                if queries is not None and search.queries is not None:
+                    queries[rows] = search.queries
             far = distances(x_adv, x)
             inside = far[threat.norm] <= threat.allowance
         return BlockResult(
@@ -135,6 +139,7 @@ class Arena:
             dist_l1=far["l1"],
             dist_l0=far["l0"],
             violation=violation,
+            queries=queries,
             x_adv=x_adv,
             forwards=search.tally.forwards,
             backwards=search.tally.backwards,

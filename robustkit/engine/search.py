@@ -38,6 +38,8 @@ class Search:
 
     Fields:
         tally: passes of the search, in samples.
+        counts: whether the attack tells its queries by sample.
+        queries: (n,) int64, of the last call, where it does.
         restored: what had to be put back after its calls.
     """
 
@@ -56,14 +58,16 @@ class Search:
         self._name = attack.label
         self._entry = attack.entry
         self._bounded = attack.entry.goal == "budget" and bool(attack.entry.norms)
-        # native attacks drop what has fallen themselves
-        self._drops = self._bounded and steady and attack.registered.provider.name != BUILTIN
+        self.counts = attack.entry.knowledge != "white-box" and hasattr(attack.value, "counted")
+        # native attacks, and those that count, drop what has fallen themselves
+        self._drops = self._bounded and steady and not self.counts and attack.registered.provider.name != BUILTIN
         self._targeted = bool(getattr(attack.value, "targeted", False))
         self._threat = threat
         self._seed = seed
         self._network = network
         self._logits = logits
         self.tally = Tally()
+        self.queries: Tensor | None = None
         self.restored: set[str] = set()
 
     def precision(self, fastest: Chosen) -> Chosen:
@@ -111,9 +115,7 @@ class Search:
     def _attacked(self, x: Tensor, goal: Tensor, precision: Chosen, seed: int) -> tuple[Tensor, Tensor]:
         """The whole attack."""
         if not self._drops:
-            return self._settled(
-                lambda network: self._attack(network, x.clone(), goal.clone(), self._threat), x, precision, seed
-            )
+            return self._settled(lambda network: self._called(network, x.clone(), goal.clone()), x, precision, seed)
 
         def call(network: nn.Module) -> object:
             fallen = Fallen(x, goal, self._threat, targeted=self._targeted)
@@ -124,6 +126,17 @@ class Search:
             return merged(returned, fallen)
 
         return self._settled(call, x, precision, seed)
+
+    def _called(self, network: nn.Module, x: Tensor, goal: Tensor) -> object:
+        """What the attack returns, its queries set aside."""
+        if not self.counts:
+            return self._attack(network, x, goal, self._threat)
+        found, queries = self._attack.counted(network, x, goal, self._threat)
+        if not isinstance(queries, Tensor) or queries.shape != goal.shape or queries.dtype != torch.int64:
+            shown = f"{tuple(queries.shape)} {queries.dtype}" if isinstance(queries, Tensor) else type(queries).__name__
+            raise CellError(f"{self._name} counted {shown} queries for {len(x)} samples, not int64 ({len(x)},)")
+        self.queries = queries.to(goal.device)
+        return found
 
     def _polished(self, x: Tensor, x_adv: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
         """The attack's own short search from where it ended, in float32."""

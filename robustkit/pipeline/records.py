@@ -23,7 +23,9 @@ def clean_columns(rows: Tensor, y: Tensor, pred: Tensor) -> Columns:
 
 
 def block_columns(rows: Tensor, y: Tensor, result: BlockResult) -> Columns:
-    """One row a sample; passes are the block's, spread evenly over the samples that were attacked."""
+    """One row a sample; passes are the block's, spread evenly over the samples that were attacked; queries are the
+    sample's own, where the attack counts them.
+    """
     attacked = max(int(result.attacked.sum()), 1)
     share = _numpy(result.attacked).astype(np.float32) / attacked
     return {
@@ -38,6 +40,7 @@ def block_columns(rows: Tensor, y: Tensor, result: BlockResult) -> Columns:
         "violation": _numpy(result.violation),
         "forwards": share * result.forwards,
         "backwards": share * result.backwards,
+        **({} if result.queries is None else {"queries": _numpy(result.queries)}),
     }
 
 
@@ -62,10 +65,11 @@ def metrics(columns: Columns, threat: Threat) -> dict[str, float | int | None]:
         "attacked": tried,
         "success_rate": float(success.sum() / tried) if tried else None,
         "target_rate": float(hits.mean()) if tried and (targets >= 0).any() else None,
-        "median_distance": float(np.median(distances)) if len(distances) else None,
+        "median_distance": _median(distances),
         "violations": int(columns["violation"].sum()),
         "forwards": float(columns["forwards"].sum() / tried) if tried else 0.0,
         "backwards": float(columns["backwards"].sum() / tried) if tried else 0.0,
+        **({"median_queries": _median(columns["queries"][success])} if "queries" in columns else {}),
     }
 
 
@@ -115,6 +119,10 @@ def record_of(cell: Cell, plan: Plan, built: Built | None) -> Record:
         "targets": plan.spec.targets,
         "cascade": plan.spec.cascade,
     }
+
+
+def _median(values: np.ndarray) -> float | None:
+    return float(np.median(values)) if len(values) else None
 
 
 def _numpy(values: Tensor) -> np.ndarray:

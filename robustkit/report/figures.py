@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from robustkit.curves import ENVELOPE
+from robustkit.curves import ENVELOPE, query_curve
 from robustkit.report.curves import curves
 from robustkit.report.drawing import Drawing, look, new_figure, styled
 from robustkit.tables import WORST, Record, Samples, attack_columns, radii_of
 
 _ACROSS = 3
+_POINTS = 60
 
 
 def drawings(records: Sequence[Record], table: pd.DataFrame, samples: Samples) -> list[Drawing]:
@@ -26,6 +27,7 @@ def drawings(records: Sequence[Record], table: pd.DataFrame, samples: Samples) -
     makers: tuple[Callable[[], Drawing | None], ...] = (
         lambda: accuracies(records, table),
         lambda: robustness_curves(records, table, samples),
+        lambda: query_curves(records, table, samples),
         lambda: cost(records, table),
     )
     with styled():
@@ -72,28 +74,14 @@ def robustness_curves(records: Sequence[Record], table: pd.DataFrame, samples: S
         return None
     models = _models(table)
     attacks = list(dict.fromkeys(lines["attack"])) or [WORST]
-    across = min(_ACROSS, len(attacks))
-    down = math.ceil(len(attacks) / across)
-    width = 7.2 if across < _ACROSS else 9.0
-    figure = new_figure(width, 0.9 + (3.0 if across == 1 else 2.6) * down)
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    for number, axes in enumerate(grid.flat):
-        if number >= len(attacks):
-            axes.set_visible(False)
-            continue
+    titles = ["all attacks together" if attack == ENVELOPE else attack for attack in attacks]
+    figure, panels = _panels(titles, f"ε ({records[0]['threat']['norm']}, images in [0, 1])")
+    for attack, axes in zip(attacks, panels, strict=True):
         for place, model in enumerate(models):
-            _curve(axes, lines[(lines["attack"] == attacks[number]) & (lines["defense"] == model)], place)
+            _curve(axes, lines[(lines["attack"] == attack) & (lines["defense"] == model)], "eps", place)
             mine = worst[worst["defense"] == model]
             _marks(axes, mine["accuracy"], mine["eps"], mine, place, across=False)
-        axes.set_ylim(-0.02, 1.02)
         axes.set_xlim(left=0)
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_title("all attacks together" if attacks[number] == ENVELOPE else _short(attacks[number], 40))
-        if number % across == 0:
-            axes.set_ylabel("robust accuracy")
-        if number + across >= len(attacks):
-            axes.set_xlabel(f"ε ({records[0]['threat']['norm']}, images in [0, 1])")
-            axes.xaxis.set_tick_params(labelbottom=True)
     _legend(figure, models)
     caption = (
         "Lines: share of images for which the attack of that panel, or any, found nothing within ε, from the distances "
@@ -102,6 +90,34 @@ def robustness_curves(records: Sequence[Record], table: pd.DataFrame, samples: S
         else "The worst case over all attacks at each ε of the bench, with 95 % intervals."
     )
     return Drawing("curves", "Robustness curves", caption, figure, pd.concat([lines, worst], ignore_index=True))
+
+
+def query_curves(records: Sequence[Record], table: pd.DataFrame, samples: Samples) -> Drawing | None:
+    """Robust accuracy against queries: a panel for each attack that counts them and each ε, a line a model."""
+    whole = query_curve(records, samples)
+    if whole.empty or not whole["queries"].max():
+        return None
+    most = int(whole["queries"].max())
+    grid = np.unique(np.geomspace(1, most, _POINTS).round().astype(int))
+    lines = query_curve(records, samples, grid.tolist()).rename(columns={"robust": "accuracy"})
+    keys = list(dict.fromkeys(zip(lines["attack"], lines["eps"], strict=True)))
+    several = len({eps for _, eps in keys}) > 1
+    models = _models(table)
+    titles = [f"{_short(attack, 28)}, ε {eps:.3g}" if several else attack for attack, eps in keys]
+    figure, panels = _panels(titles, "queries a sample")
+    for (attack, eps), axes in zip(keys, panels, strict=True):
+        for place, model in enumerate(models):
+            mine = lines[(lines["attack"] == attack) & (lines["eps"] == eps) & (lines["defense"] == model)]
+            _curve(axes, mine, "queries", place)
+        axes.set_xscale("log")
+        axes.set_xlim(1, max(most, 2))
+    _legend(figure, models)
+    caption = (
+        "Share of images that are right on the clean input and still right after so many queries of the attack in that "
+        "panel, with 95 % intervals. A query is one image passed through the network; each image has its own count, "
+        "which ends where it falls."
+    )
+    return Drawing("queries", "Robust accuracy against queries", caption, figure, lines)
 
 
 def cost(records: Sequence[Record], table: pd.DataFrame) -> Drawing | None:
@@ -149,11 +165,31 @@ def cost(records: Sequence[Record], table: pd.DataFrame) -> Drawing | None:
     return Drawing("cost", "Accuracy against training cost", caption, figure, data)
 
 
-def _curve(axes: Axes, data: pd.DataFrame, place: int) -> None:
+def _panels(titles: Sequence[str], across_label: str) -> tuple[Figure, list[Axes]]:
+    """Axes of equal scale, one a title, robust accuracy upwards."""
+    across = min(_ACROSS, len(titles))
+    down = math.ceil(len(titles) / across)
+    figure = new_figure(7.2 if across < _ACROSS else 9.0, 0.9 + (3.0 if across == 1 else 2.6) * down)
+    panels = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat)
+    for axes in panels[len(titles) :]:
+        axes.set_visible(False)
+    for number, axes in enumerate(panels[: len(titles)]):
+        axes.set_ylim(-0.02, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_title(_short(titles[number], 40))
+        if number % across == 0:
+            axes.set_ylabel("robust accuracy")
+        if number + across >= len(titles):
+            axes.set_xlabel(across_label)
+            axes.xaxis.set_tick_params(labelbottom=True)
+    return figure, panels[: len(titles)]
+
+
+def _curve(axes: Axes, data: pd.DataFrame, across: str, place: int) -> None:
     style = look(place)
     for _, line in data.groupby("seed"):
-        axes.plot(line["eps"], line["accuracy"], color=style["color"], linestyle=style["linestyle"], linewidth=1.4)
-        axes.fill_between(line["eps"], line["low"], line["high"], color=style["color"], alpha=0.13, linewidth=0)
+        axes.plot(line[across], line["accuracy"], color=style["color"], linestyle=style["linestyle"], linewidth=1.4)
+        axes.fill_between(line[across], line["low"], line["high"], color=style["color"], alpha=0.13, linewidth=0)
 
 
 def _marks(axes: Axes, shares: Any, others: Any, data: pd.DataFrame, place: int, *, across: bool) -> None:

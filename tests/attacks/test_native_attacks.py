@@ -32,11 +32,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "autoattack": {"steps": 6, "queries": 20},
     "nes": {"queries": 43, "directions": 4},
     "spsa": {"queries": 43, "directions": 4},
+    "hopskipjump": {"queries": 150, "directions": 20},
     "ddn": {"steps": 30},
     "fmn": {"steps": 30},
     "cw": {"steps": 30, "binary_search_steps": 4, "initial_const": 1.0, "step_size": 0.1},
 }
-LONGER: dict[str, dict[str, Any]] = {name: {"queries": 600, "directions": 10} for name in ("nes", "spsa")}
+LONGER: dict[str, dict[str, Any]] = {
+    **{name: {"queries": 600, "directions": 10} for name in ("nes", "spsa")},
+    "hopskipjump": {"queries": 1000},
+}
 """For those that need more than the above to get anywhere on a trained network."""
 HOST = Host(discover=False)
 
@@ -242,6 +246,7 @@ def test_parameters_out_of_range_are_refused(case: Case) -> None:
         "step_size": -0.1,
         "alpha": -0.1,
         "decay": -1.0,
+        "directions": 0,
         "loss": "mse",
     }
     names = {name for name in wrong_values if hasattr(case.attack(), name)} | {"targeted"} & set(vars(case.attack()))

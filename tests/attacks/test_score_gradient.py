@@ -51,7 +51,7 @@ def test_queries_are_counted_by_sample_and_kept_to(case: tuple[nn.Module, Tensor
     handle = model.register_forward_pre_hook(note)
     try:
         torch.manual_seed(0)
-        found, queries = attack(queries=300, directions=10).search(model, x, y, Threat("linf", 0.35))
+        found, queries = attack(queries=300, directions=10).counted(model, x, y, Threat("linf", 0.35))
     finally:
         handle.remove()
     assert sum(passed) == int(queries.sum())

@@ -50,7 +50,7 @@ def test_queries_are_counted_by_sample_and_end_where_it_falls(trained: Any, norm
     handle = trained.model.register_forward_pre_hook(lambda module, args: passed.append(len(args[0])))
     try:
         torch.manual_seed(0)
-        x_adv, queries = Square(queries=50, restarts=2).search(trained.model, x, y, Threat(norm, 1.5 * EPS[norm]))
+        x_adv, queries = Square(queries=50, restarts=2).counted(trained.model, x, y, Threat(norm, 1.5 * EPS[norm]))
     finally:
         handle.remove()
     assert sum(passed) == int(queries.sum())

@@ -219,3 +219,40 @@ def test_low_precision_never_makes_a_model_look_more_robust(
         robust[chosen] = float((right & ~torch.cat([result.success for result in results])).float().mean())
     assert 0.3 < robust["fp32"] < 0.95  # near enough to the boundary for the question to matter
     assert robust[precision] <= robust["fp32"] + 0.002
+
+
+class Counts:
+    """Knows that even rows fall, after as many queries as their number; `answer` replaces the count."""
+
+    def __init__(self, answer: object = None) -> None:
+        self.answer = answer
+
+    def counted(self, network: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, object]:
+        found = _step(network, x, y, threat.eps)
+        return found, torch.arange(len(x)) + 1 if self.answer is None else self.answer
+
+
+def test_queries_are_kept_by_sample(network: nn.Module, samples: Samples, component: Make) -> None:
+    x, y = samples
+    active = torch.arange(len(x)) % 3 == 0
+    attack = component(Counts(), knowledge="score")
+    result = attack_block(network, attack, x, y, BALL, active=active)
+    assert result.queries is not None
+    assert result.queries[active].tolist() == list(range(1, int(active.sum()) + 1))
+    assert not result.queries[~active].any()
+    none = attack_block(network, attack, x, y, BALL, active=torch.zeros_like(active))
+    assert none.queries is not None  # so that all blocks of a cell have the same columns
+    assert not none.queries.any()
+    assert attack_block(network, component(_called), x, y, BALL).queries is None
+
+
+def _called(network: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+    return _step(network, x, y, threat.eps)
+
+
+@pytest.mark.parametrize("answer", [3, torch.ones(5, dtype=torch.int64), torch.ones(24)], ids=str)
+def test_a_count_of_another_kind_is_an_error(
+    network: nn.Module, samples: Samples, component: Make, answer: object
+) -> None:
+    with pytest.raises(CellError, match=r"queries for 24 samples, not int64 \(24,\)"):
+        attack_block(network, component(Counts(answer), knowledge="score"), *samples, BALL)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from robustkit.curves import query_curve
 from robustkit.params import UsageError
 from robustkit.pipeline.events import BlockDone, CellDone, CellStarted, SubjectReady, TrainingStep
 from robustkit.pipeline.spec import BenchSpec
@@ -84,6 +85,35 @@ def test_numbers_follow_from_the_samples(spec: Spec, bench: Bench) -> None:
     assert 1 <= metrics["backwards"] <= 5
     assert metrics["backwards"] == pytest.approx(columns["backwards"].sum() / right.sum())
     assert metrics["robust_right"] < metrics["clean_right"]
+
+
+def test_black_boxes_tell_the_queries_of_each_sample(spec: Spec, bench: Bench) -> None:
+    attacks = ("square:queries=60", "nes:queries=60:directions=4", "hopskipjump:queries=120:directions=10", "fgsm")
+    ran = bench(spec(attacks=attacks, defenses=(), limit=240))
+    for label in attacks:
+        record = ran.record("standard", label)
+        columns = ran.store.samples(record["key"])
+        if label == "fgsm":
+            assert "queries" not in columns
+            continue
+        queries, fell, attacked = (columns[name] for name in ("queries", "success", "attacked"))
+        most = record["component"]["params"]["queries"]
+        assert fell.any()
+        assert (queries[fell] >= 1).all()
+        assert queries[fell].min() < most
+        assert (queries[attacked] <= most).all()
+        assert (queries[attacked & ~fell] > 0.6 * most).all()
+        assert not queries[~attacked].any()
+        assert record["metrics"]["median_queries"] == np.median(queries[fell])
+        if label.startswith(("square", "nes")):  # all passes of the search are queries, and none is lost
+            assert queries.sum() == pytest.approx(columns["forwards"].sum(), rel=1e-5)
+    curve = query_curve(ran.records, ran.store.samples)
+    for label in attacks[:3]:
+        mine = curve[curve["attack"] == label]["robust"]
+        record = ran.record("standard", label)
+        assert mine.is_monotonic_decreasing
+        assert mine.iloc[0] == record["metrics"]["clean_accuracy"]
+        assert mine.iloc[-1] == record["metrics"]["robust_accuracy"]
 
 
 def test_a_second_run_measures_and_trains_nothing(spec: Spec, bench: Bench) -> None:

@@ -142,6 +142,7 @@ def test_figures_are_files_with_their_numbers(bench: Bench, tmp_path: Path) -> N
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     for name in ("accuracies", "curves", "cost"):
         assert {f"{name}{suffix}" for suffix in (*SUFFIXES, ".csv")} <= names
+    assert "queries.svg" not in names  # none of these attacks counts them
     table = bench.table()
     data = pd.read_csv(tmp_path / "figures" / "accuracies.csv")
     clean = data[(data["defense"] == "standard") & (data["attack"] == "clean")].iloc[0]
@@ -150,6 +151,20 @@ def test_figures_are_files_with_their_numbers(bench: Bench, tmp_path: Path) -> N
     for _, line in curve[curve["attack"] == "near"].groupby("defense"):
         assert line["accuracy"].iloc[0] == 0.75
         assert (np.diff(line["accuracy"]) <= 0).all()
+
+
+def test_queries_are_drawn_where_they_were_counted(bench: Bench, tmp_path: Path) -> None:
+    for record in bench.records:
+        if record["component"] and record["component"]["label"].startswith("pgd"):
+            bench.columns[record["key"]]["queries"] = np.array([1, 30, 500, 500, 500, 500, 0, 0])
+    assert "Robust accuracy against queries" in words(page(bench, tmp_path))
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {f"queries{suffix}" for suffix in (*SUFFIXES, ".csv")} <= names
+    data = pd.read_csv(tmp_path / "figures" / "queries.csv")
+    assert set(data["defense"]) == {"standard", "pgd_at:steps=5"}
+    mine = data[data["defense"] == "standard"].set_index("queries")["accuracy"]
+    assert (mine.loc[1], mine[mine.index < 30].iloc[-1], mine.loc[500]) == (5 / N, 5 / N, 4 / N)
+    assert mine.index.is_monotonic_increasing
 
 
 def test_the_same_records_give_the_same_bytes(bench: Bench, tmp_path: Path) -> None:

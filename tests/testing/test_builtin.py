@@ -29,6 +29,7 @@ EXPECTED = {
 # searches that take thousands of passes; fewer suffice for small networks
 SETTINGS = {
     "square": {"queries": 200},
+    "hopskipjump": {"queries": 400},
     "nes": {"queries": 400, "directions": 10},
     "spsa": {"queries": 400, "directions": 10},
     "autoattack": {"steps": 20, "queries": 50},
