@@ -68,6 +68,16 @@ class Bench:
         metrics = {"forwards": 3.0, "backwards": 2.0, "violations": 1}
         return self._add("attack", defense, seed, (label, goal), eps, columns, metrics, more)
 
+    def certify(self, defense: str, label: str, radii: list[float], *, eps: float = 0.1, **more: Any) -> Bench:
+        """A deterministic certifier that predicts as the model does on clean inputs."""
+        radius = np.array(radii)
+        columns = {"label": LABELS, "prediction": np.where(RIGHT, 0, 1), "radius": radius, "index": np.arange(N)}
+        share = float((RIGHT & (radius >= eps)).mean())
+        component = (label, "certificate")
+        self._add("certify", defense, 0, component, eps, columns, {f"certified_accuracy@{eps:g}": share}, more)
+        self.records[-1]["component"]["probabilistic"] = False
+        return self
+
     def _add(
         self,
         kind: str,

@@ -16,6 +16,7 @@ from matplotlib.ticker import PercentFormatter
 from robustkit.curves import ENVELOPE, query_curve
 from robustkit.report.curves import curves
 from robustkit.report.drawing import Drawing, look, new_figure, styled
+from robustkit.report.promises import certified_accuracy
 from robustkit.tables import WORST, Record, Samples, attack_columns, radii_of
 
 _ACROSS = 3
@@ -28,6 +29,7 @@ def drawings(records: Sequence[Record], table: pd.DataFrame, samples: Samples) -
         lambda: accuracies(records, table),
         lambda: robustness_curves(records, table, samples),
         lambda: query_curves(records, table, samples),
+        lambda: certified_accuracy(records, table, samples),
         lambda: cost(records, table),
     )
     with styled():

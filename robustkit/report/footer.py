@@ -33,7 +33,7 @@ def footer(records: Sequence[Record], environment: Mapping[str, Any]) -> list[st
         f"torch {versions.get('torch', '?')}, {', '.join(providers) or 'no attacks'}, "
         f"{environment.get('processor', '')}, {environment.get('threads', '?')} threads.",
     ]
-    for label, guarantee in _guarantees(records).items():
+    for label, guarantee in guarantees(records).items():
         lines.append(
             f"certified {label}: share that is predicted as labelled with a radius of at least eps. {guarantee}"
         )
@@ -43,7 +43,7 @@ def footer(records: Sequence[Record], environment: Mapping[str, Any]) -> list[st
     return lines
 
 
-def _guarantees(records: Sequence[Record]) -> dict[str, str]:
+def guarantees(records: Sequence[Record]) -> dict[str, str]:
     """What each certifier promises, and of which network."""
     found = {}
     for record in records:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from robustkit.contracts import Threat
 from robustkit.report.format import FAILED, MISSING, number, percent
-from robustkit.tables import WORST, Record, attack_columns, over_seeds, radii_of
+from robustkit.tables import WORST, Record, attack_columns, certified_columns, over_seeds, radii_of
 from robustkit.values import as_text
 
 _BALLS = {
@@ -92,7 +92,7 @@ def columns(records: Sequence[Record], table: pd.DataFrame) -> list[dict[str, st
     if _seeds(table):
         names.append({"name": "seed", "help": "Of the training."})
     for name in _shares(records):
-        names.append({"name": name, "help": _HELP.get(name.partition(" @ ")[0], "Accuracy under this attack.")})
+        names.append({"name": name, "help": _help(name)})
     return (
         names
         + [{"name": short, "help": text} for short, _, text in _COSTS]
@@ -163,7 +163,13 @@ def _shares(records: Sequence[Record]) -> list[str]:
     """Columns of accuracies; what matters most comes first, where a phone shows it."""
     attacks = attack_columns(records)
     worst = attacks[-len(radii_of(records)) :] if attacks else []
-    return ["clean", *worst, *attacks[: len(attacks) - len(worst)]]
+    return ["clean", *worst, *certified_columns(records), *attacks[: len(attacks) - len(worst)]]
+
+
+def _help(name: str) -> str:
+    if name.startswith("certified "):
+        return "Predicted as labelled, with a certified radius of at least ε."
+    return _HELP.get(name.partition(" @ ")[0], "Accuracy under this attack.")
 
 
 def _cell(record: Record) -> dict[str, Any]:
@@ -171,7 +177,10 @@ def _cell(record: Record) -> dict[str, Any]:
     passes = MISSING
     if "forwards" in metrics:
         passes = f"{metrics['forwards']:.0f} + {metrics['backwards']:.0f}"
-    share = metrics.get("robust_accuracy", metrics.get("clean_accuracy"))
+    elif "mean_passes" in metrics:
+        passes = f"{metrics['mean_passes']:.0f}"
+    certified = metrics.get(f"certified_accuracy@{record['threat']['eps']:g}")
+    share = metrics.get("robust_accuracy", metrics.get("clean_accuracy", certified))
     eps = "any ε" if component and component.get("goal") == "minimal" else str(Threat(**_threat(record)))
     distance = metrics.get("median_distance")
     return {

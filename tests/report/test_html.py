@@ -70,6 +70,22 @@ def test_the_page_says_what_was_asked_and_what_came_of_it(bench: Bench, tmp_path
     assert "Accuracy against training cost" in text
 
 
+def test_certificates_stand_in_the_table_and_in_a_figure(bench: Bench, tmp_path: Path) -> None:
+    for defense, radii in (("standard", [0.0] * 8), ("pgd_at:steps=5", [0.15, 0.15, 0.15, 0.05, 0.05, 0.0, 0.0, 0.0])):
+        bench.certify(defense, "interval", radii, guarantee="Always.")
+    text = words(page(bench, tmp_path))
+    assert "certified interval" in text
+    assert "37.5" in text  # three of eight at 0.1
+    assert "interval: Always." in text
+    drawn = pd.read_csv(tmp_path / "figures" / "certified.csv")
+    mine = drawn[drawn["defense"] == "pgd_at:steps=5"]
+    assert mine.loc[mine["radius"] == 0, "accuracy"].item() == 0.75  # the last two are predicted wrong
+    assert mine.loc[mine["radius"].between(0.06, 0.14), "accuracy"].unique().tolist() == [0.375]
+    assert mine["radius"].max() == pytest.approx(0.15)
+    assert (mine["low"] <= mine["accuracy"]).all()
+    assert (mine["accuracy"] <= mine["high"]).all()
+
+
 def test_an_error_is_plain_and_no_number(tmp_path: Path) -> None:
     made = Bench().clean("a").attack("a", "pgd", [], status="error", error="ValueError: boom", traceback=["line 1"])
     text = page(made, tmp_path)
