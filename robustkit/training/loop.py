@@ -22,6 +22,7 @@ from robustkit.training.average import Average
 from robustkit.training.awp import perturbed_weights
 from robustkit.training.batches import Batches
 from robustkit.training.checkpoint import Checkpoint, described, load
+from robustkit.training.denormals import denormals_flushed
 from robustkit.training.keep import CLEAN, ROBUST, Keeper, State
 from robustkit.training.method import Memory, Method
 from robustkit.training.modes import frozen
@@ -74,6 +75,7 @@ def train(
         stack.enter_context(generator_kept(device))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(denormals_flushed())
         for kind in {"cpu", device.type}:
             stack.enter_context(torch.autocast(kind, enabled=False))  # the caller's
         run = _Run(model, data, training, method, about, awp)
