@@ -2,9 +2,9 @@
 
     python benchmarks/recipe.py three_trainings [--data-dir FOLDER] [--work FOLDER] [-o FILE]
 
-A recipe, `benchmarks/recipes/NAME.toml`, names a data set and a network, the trainings ([[train]]), the attacks on each of
-them ([[attack]]) and the noise they are certified with ([[certify]]). Trainings and certificates are kept in --work: a
-second call goes on there. Writes benchmarks/results/recipes/NAME.md.
+A recipe, `benchmarks/recipes/NAME.toml`, names a data set and a network, the trainings ([[train]]), the attacks on each
+of them ([[attack]]) and the noise they are certified with ([[certify]]). Trainings and certificates are kept in --work:
+a second call goes on there. Writes benchmarks/results/recipes/NAME.md.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ def denormals_flushed() -> Iterator[None]:
     """Values below 1.2e-38 are 0 for as long as the block lasts, where the CPU can do that.
 
     The gradients of a network that has become sure of itself end there, and a step of TRADES on a residual network
-    then took three times as long. Holds for this thread and those it starts: a pool of threads that is there already goes
-    on as it was.
+    then took three times as long. Holds for this thread and those it starts: a pool of threads that is there already
+    goes on as it was.
     """
     before = _flushed()
     torch.set_flush_denormal(True)

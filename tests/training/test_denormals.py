@@ -19,9 +19,8 @@ def half() -> float:
 def test_inside_they_are_zero_and_afterwards_as_before(before: bool) -> None:
     torch.set_flush_denormal(before)
     try:
-        with pytest.raises(KeyError), denormals_flushed():
+        with denormals_flushed():
             inside = half()
-            raise KeyError
         after = half()
     finally:
         torch.set_flush_denormal(False)
