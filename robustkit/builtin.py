@@ -269,8 +269,8 @@ def robustkit_defenses() -> Iterator[DefenseEntry]:
     yield DefenseEntry(
         name="ibp_at",
         target="robustkit.defenses.ibp_at:IBPAT",
-        summary="Certified training on interval bounds, for the certifier interval.",
-        paper="https://arxiv.org/abs/1810.12715",
+        summary="Certified training on bounds (CROWN-IBP or IBP), for the certifiers interval and crown_ibp.",
+        paper="https://arxiv.org/abs/1906.06316",
         notes="Give eps a long ramp: on mnist_10k --recipe epochs=20:lr=0.001:ramp=0.6:augment=none.",
     )
     yield DefenseEntry(
@@ -363,6 +363,14 @@ def robustkit_certifiers() -> Iterator[CertifierEntry]:
         norms=frozenset({"linf"}),
         probabilistic=False,
         notes="Loose but for networks that were trained for it.",
+    )
+    yield CertifierEntry(
+        name="crown_ibp",
+        target="robustkit.certifiers.crown_ibp:CrownIBP",
+        summary="Backward linear bounds through interval bounds (CROWN-IBP): tighter than interval, slower.",
+        paper="https://arxiv.org/abs/1906.06316",
+        norms=frozenset({"linf"}),
+        probabilistic=False,
     )
 
 

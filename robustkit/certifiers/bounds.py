@@ -75,27 +75,54 @@ class Bounds:
     def __init__(self, model: nn.Module) -> None:
         model = nn.Sequential(model)  # so that a network of one layer is a graph, too
         try:
-            self._graph = _Tracer().trace(model)
+            self.graph = _Tracer().trace(model)
         except Exception as error:  # torch.fx raises whatever the forward pass does
             raise UsageError(f"interval bounds need a network without branches on its data: {error}") from error
-        self._modules = dict(model.named_modules())
-        for node in self._graph.nodes:
-            _rule(node, self._modules)
+        self.modules = dict(model.named_modules())
+        for node in self.graph.nodes:
+            _rule(node, self.modules)
+
+    def values(self, interval: Interval, rounding: float = 0.0) -> dict[str, Interval]:
+        """Bounds of what every node of `graph` gives, by its name."""
+        values: dict[str, Interval] = {}
+        for node in self.graph.nodes:
+            if node.op == "placeholder":
+                values[node.name] = interval
+            elif node.op != "output":
+                values[node.name] = self.through(node, values, rounding)
+        return values
+
+    def through(self, node: fx.Node, values: dict[str, Interval], rounding: float) -> Interval:
+        """Bounds of what a node gives, from those of what it is given."""
+        given = [values[a.name] if isinstance(a, fx.Node) else a for a in node.args]
+        return _rule(node, self.modules)(node, given, rounding)
+
+    @property
+    def last(self) -> fx.Node:
+        """The node that gives the logits."""
+        output = next(node for node in self.graph.nodes if node.op == "output")
+        return cast(fx.Node, output.args[0])
 
     def logits(self, interval: Interval, rounding: float = 0.0) -> Interval:
         """Bounds of the logits, (N, K)."""
-        return self._run(interval, rounding)[0]
+        return self.values(interval, rounding)[self.last.name]
 
     def margins(self, interval: Interval, y: Tensor, rounding: float = 0.0) -> Tensor:
         """Lower bounds of logit y minus each logit, (N, K); 0 at y itself.
 
         A last linear layer is taken together with the difference, which is sharper than the bounds of both.
         """
-        logits, inner, last = self._run(interval, rounding)
-        if inner is None or last is None:
+        return self.margins_of(self.values(interval, rounding), y, rounding)
+
+    def margins_of(self, values: dict[str, Interval], y: Tensor, rounding: float = 0.0) -> Tensor:
+        """`margins` from the bounds of all nodes."""
+        logits = values[self.last.name]
+        module = self.modules.get(cast(str, self.last.target)) if self.last.op == "call_module" else None
+        if type(module) is not nn.Linear:
             own = logits.low.gather(1, y[:, None])
             return (own - logits.high).scatter(1, y[:, None], 0.0)
-        weight, bias = _weight(last, inner.center)
+        inner = values[cast(fx.Node, self.last.args[0]).name]
+        weight, bias = weight_and_bias(module, inner.center)
         found = torch.zeros_like(logits.center)
         slack = (inner.center.shape[1] + 2) * rounding * F.linear(inner.largest, weight.abs(), bias.abs())
         for label in sorted(set(y.tolist())):
@@ -105,23 +132,6 @@ class Bounds:
             margin = inner.center[rows] @ difference.T + bias[label] - bias - spread
             found = found.index_put((rows,), margin)
         return found.scatter(1, y[:, None], 0.0)
-
-    def _run(self, interval: Interval, rounding: float) -> tuple[Interval, Interval | None, nn.Linear | None]:
-        """Bounds of the logits; and of the input of a last linear layer, with that layer."""
-        values: dict[str, Any] = {}
-        for node in self._graph.nodes:
-            if node.op == "placeholder":
-                values[node.name] = interval
-            elif node.op == "output":
-                break
-            else:
-                arguments = [values[a.name] if isinstance(a, fx.Node) else a for a in node.args]
-                values[node.name] = _rule(node, self._modules)(node, arguments, rounding)
-        last = node.args[0]
-        module = self._modules.get(last.target) if last.op == "call_module" else None
-        if type(module) is nn.Linear:
-            return values[last.name], values[last.args[0].name], module
-        return values[last.name], None, None
 
 
 Rule = Callable[[fx.Node, list[Any], float], Interval]
@@ -162,13 +172,13 @@ def _rule(node: fx.Node, modules: dict[str, nn.Module]) -> Rule:
     raise UsageError(f"interval bounds don't know the operation {name}; known are {_KNOWN}")
 
 
-def _weight(module: nn.Linear | nn.Conv2d, like: Tensor) -> tuple[Tensor, Tensor]:
+def weight_and_bias(module: nn.Linear | nn.Conv2d, like: Tensor) -> tuple[Tensor, Tensor]:
     weight = module.weight.to(like.dtype)
     return weight, weight.new_zeros(len(weight)) if module.bias is None else module.bias.to(like.dtype)
 
 
 def _linear(module: nn.Linear, given: Interval, rounding: float) -> Interval:
-    weight, bias = _weight(module, given.center)
+    weight, bias = weight_and_bias(module, given.center)
     error = (module.in_features + 2) * rounding
     radius = F.linear(given.radius + error * given.largest, weight.abs(), error * bias.abs())
     return Interval(F.linear(given.center, weight, bias), radius)
@@ -177,7 +187,7 @@ def _linear(module: nn.Linear, given: Interval, rounding: float) -> Interval:
 def _conv(module: nn.Conv2d, given: Interval, rounding: float) -> Interval:
     if module.padding_mode != "zeros":
         raise UsageError(f"interval bounds don't know padding_mode={module.padding_mode!r}; known is zeros")
-    weight, bias = _weight(module, given.center)
+    weight, bias = weight_and_bias(module, given.center)
     error = (weight[0].numel() + 2) * rounding
     how: tuple[Any, ...] = (module.stride, module.padding, module.dilation, module.groups)
     radius = F.conv2d(given.radius + error * given.largest, weight.abs(), error * bias.abs(), *how)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from robustkit.certifiers.bounds import Bounds, between
+from robustkit.certifiers.bounds import Bounds, Interval, between
 from robustkit.contracts import Certificate
 from robustkit.norms import per_sample
 from robustkit.params import check, param
@@ -42,30 +43,39 @@ class IntervalBounds:
     @torch.no_grad()
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Certificate:
         bounds = Bounds(model)
-        predictions = [x.new_zeros(0, dtype=torch.int64)]
-        radii = [x.new_zeros(0, dtype=torch.float64)]
-        for part in torch.split(x, self.batch_size) if len(x) else ():
-            predictions.append(model(part).argmax(dim=1))
-            radii.append(self._radius(bounds, part.double(), predictions[-1], torch.finfo(x.dtype).eps / 2))
-        return Certificate(
-            prediction=torch.cat(predictions),
-            radius=torch.cat(radii),
-            norm="linf",
-            guarantee="Always: the network predicts the same class on every input of [0, 1] within the radius.",
-        )
+        return certified(model, x, bounds.margins, steps=self.steps, top=self.top, batch_size=self.batch_size)
 
-    def _radius(self, bounds: Bounds, x: Tensor, predicted: Tensor, rounding: float) -> Tensor:
-        """(N,) the largest radius that is proved; 0 where not even the input itself is."""
 
-        def proved(radius: Tensor) -> Tensor:
-            ball = between((x - per_sample(radius, x)).clamp(0, 1), (x + per_sample(radius, x)).clamp(0, 1))
-            margins = bounds.margins(ball, predicted, rounding).scatter(1, predicted[:, None], torch.inf)
-            return margins.amin(dim=1) > 0
+Margins = Callable[[Interval, Tensor, float], Tensor]
+"""Intervals of the inputs, classes (N,) and a unit roundoff → lower bounds of each class's margins, (N, K)."""
 
-        low, high = x.new_zeros(len(x)), x.new_full((len(x),), self.top)
-        low = torch.where(proved(high), high, low)
-        for _ in range(self.steps):
-            middle = (low + high) / 2
-            good = proved(middle)
-            low, high = torch.where(good, middle, low), torch.where(good, high, middle)
-        return low
+
+def certified(model: nn.Module, x: Tensor, margins: Margins, *, steps: int, top: float, batch_size: int) -> Certificate:
+    """The largest radii for which all margins of the predicted class are found to be positive, by bisection."""
+    predictions = [x.new_zeros(0, dtype=torch.int64)]
+    radii = [x.new_zeros(0, dtype=torch.float64)]
+    for part in torch.split(x, batch_size) if len(x) else ():
+        predictions.append(model(part).argmax(dim=1))
+        radii.append(_radius(margins, part.double(), predictions[-1], torch.finfo(x.dtype).eps / 2, steps, top))
+    return Certificate(
+        prediction=torch.cat(predictions),
+        radius=torch.cat(radii),
+        norm="linf",
+        guarantee="Always: the network predicts the same class on every input of [0, 1] within the radius.",
+    )
+
+
+def _radius(margins: Margins, x: Tensor, predicted: Tensor, rounding: float, steps: int, top: float) -> Tensor:
+    """(N,) the largest radius that is proved; 0 where not even the input itself is."""
+
+    def proved(radius: Tensor) -> Tensor:
+        ball = between((x - per_sample(radius, x)).clamp(0, 1), (x + per_sample(radius, x)).clamp(0, 1))
+        return margins(ball, predicted, rounding).scatter(1, predicted[:, None], torch.inf).amin(dim=1) > 0
+
+    low, high = x.new_zeros(len(x)), x.new_full((len(x),), top)
+    low = torch.where(proved(high), high, low)
+    for _ in range(steps):
+        middle = (low + high) / 2
+        good = proved(middle)
+        low, high = torch.where(good, middle, low), torch.where(good, high, middle)
+    return low

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,10 +26,23 @@ class Strided(nn.Conv2d):
         super().__init__(channels, out, kernel, stride=stride, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        step, kernel, before = self.stride[0], self.kernel_size[0], int(self.padding[0])
-        after = []  # what the windows reach beyond the last pixel; negative where they leave pixels over
-        for side in (x.shape[3], x.shape[2]):
-            windows = (side + 2 * before - kernel) // step + 1
-            after.append(step * (windows - 1) + kernel - before - side)
-        blocks = F.pixel_unshuffle(F.pad(x, (before, after[0], before, after[1])), step)  # (N, C·s², ., .)
+        step = self.stride[0]
+        blocks = F.pixel_unshuffle(F.pad(x, self._edges(x.shape)), step)  # (N, C·s², ., .)
         return F.conv2d(blocks, F.pixel_unshuffle(self.weight, step), self.bias)
+
+    def transpose(self, y: Tensor, shape: Sequence[int]) -> Tensor:
+        """The transpose of the map without its bias: (N, O, ., .) → (N, C, H, W), for inputs of `shape`."""
+        step, edges = self.stride[0], self._edges(shape)
+        blocks = F.conv_transpose2d(y, F.pixel_unshuffle(self.weight.to(y.dtype), step))
+        return F.pad(F.pixel_shuffle(blocks, step), [-edge for edge in edges])
+
+    def _edges(self, shape: Sequence[int]) -> list[int]:
+        """Columns left and right, rows above and below that the windows reach beyond the pixels; negative where they
+        leave some over.
+        """
+        step, kernel, before = self.stride[0], self.kernel_size[0], int(self.padding[0])
+        edges = []
+        for side in (shape[-1], shape[-2]):
+            windows = (side + 2 * before - kernel) // step + 1
+            edges += [before, step * (windows - 1) + kernel - before - side]
+        return edges

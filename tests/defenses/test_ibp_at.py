@@ -32,20 +32,56 @@ def test_loss_of_a_linear_network_is_its_worst_case() -> None:
     assert found == pytest.approx(F.cross_entropy(worst, y).item(), rel=1e-9)
 
 
-def test_loss_is_at_least_what_any_point_of_the_ball_has() -> None:
+@pytest.mark.parametrize("backward", [0.0, 0.4, 1.0])
+def test_loss_is_at_least_what_any_point_of_the_ball_has(backward: float) -> None:
     torch.manual_seed(0)
     model, x, y = small(), torch.rand(6, 2, 6, 6), torch.arange(6) % 3
-    bound = bounded_loss(Bounds(model), x, y, 0.05).item()
+    bound = bounded_loss(Bounds(model), x, y, 0.05, backward).item()
     for _ in range(50):
         near = (x + 0.05 * (2 * torch.rand_like(x) - 1).sign()).clamp(0, 1)
         assert F.cross_entropy(model(near), y).item() <= bound
 
 
-def test_gradients_reach_all_weights() -> None:
+@pytest.mark.parametrize("backward", [0.0, 0.4, 1.0])
+def test_gradients_reach_all_weights(backward: float) -> None:
     model = small()
-    bounded_loss(Bounds(model), torch.rand(6, 2, 6, 6), torch.arange(6) % 3, 0.05).backward()
+    bounded_loss(Bounds(model), torch.rand(6, 2, 6, 6), torch.arange(6) % 3, 0.05, backward).backward()
     assert all(p.grad.abs().sum().item() > 0 for p in model.parameters() if p.grad is not None)
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_gradients_are_those_of_the_loss() -> None:
+    """Against finite differences, in float64."""
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)).double()
+    x, y = torch.rand(2, 1, 4, 4, dtype=torch.float64), torch.tensor([0, 2])
+    bounds, weight = Bounds(model), model[0].weight
+    loss = bounded_loss(bounds, x, y, 0.05, 0.7)
+    (found,) = torch.autograd.grad(loss, weight)
+    direction = torch.randn_like(weight)
+    with torch.no_grad():
+        values = []
+        for step in (1e-6, -2e-6):
+            weight += step * direction
+            values.append(bounded_loss(bounds, x, y, 0.05, 0.7).item())
+    assert (found * direction).sum().item() == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4)
+
+
+def test_schedule_of_radius_and_weights(monkeypatch: pytest.MonkeyPatch, bars: Data) -> None:
+    """First the classes; then the radius rises as backward bounds fade; then interval bounds alone."""
+    asked: list[tuple[float, float]] = []
+
+    def noted(bounds: Bounds, x: torch.Tensor, y: torch.Tensor, eps: float, backward: float) -> torch.Tensor:
+        asked.append((eps, backward))
+        return bounded_loss(bounds, x, y, eps, backward)
+
+    monkeypatch.setattr("robustkit.defenses.ibp_at.bounded_loss", noted)
+    recipe = Recipe(epochs=10, batch_size=len(bars.train), optimizer="adam", lr=0.001, ramp=0.5)
+    for how, weights in ((IBPAT(warmup=0.3), [6 / 7, 4 / 7, 2 / 7]), (IBPAT(warmup=0.3, bound="ibp"), [0.0] * 3)):
+        asked.clear()
+        how(small(), bars, Training(threat=Threat("linf", 0.1), recipe=recipe, precision="fp32"))
+        assert [eps for eps, _ in asked] == pytest.approx([0.1 / 7, 0.3 / 7, 0.5 / 7] + [0.1] * 6)
+        assert [backward for _, backward in asked] == pytest.approx(weights + [0.0] * 6)
 
 
 def test_it_certifies_more_than_ordinary_training(bars: Data) -> None:

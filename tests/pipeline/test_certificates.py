@@ -22,7 +22,7 @@ EXACT = ("linear_exact", "fgsm")
 
 def test_clean_robust_certified_in_one_table(spec: Spec, bench: Bench) -> None:
     """On a linear network the exact attack and the exact certificate leave nothing between them but the box."""
-    ran = bench(spec(attacks=EXACT, certifiers=("linear", "interval"), eps=(0.02, 0.1)))
+    ran = bench(spec(attacks=EXACT, certifiers=("linear", "interval", "crown_ibp"), eps=(0.02, 0.1)))
     assert {record["status"] for record in ran.records} == {"ok"}
     table = comparison(ran.records, ran.store.samples)
     for _, row in table.iterrows():
@@ -30,6 +30,9 @@ def test_clean_robust_certified_in_one_table(spec: Spec, bench: Bench) -> None:
             exact = row[f"certified linear @ {eps}"]
             assert row["clean"] >= row[f"worst case @ {eps}"] >= exact
             assert row[f"worst case @ {eps}"] >= row[f"certified interval @ {eps}"]  # that one sees the box
+            assert (
+                row[f"worst case @ {eps}"] >= row[f"certified crown_ibp @ {eps}"] >= row[f"certified interval @ {eps}"]
+            )
             assert row[f"worst case @ {eps}"] - exact < 0.05
     assert min(row["certified linear @ 0.02"], row["certified interval @ 0.02"]) > 0.3
     shown = readable(table, ran.records)
