@@ -408,6 +408,15 @@ def robustkit_detectors() -> Iterator[DetectorEntry]:
         access="run_time",
     )
     yield DetectorEntry(
+        name="ibd_psc",
+        target="robustkit.detectors.ibd_psc:IBDPSC",
+        summary="Predictions that stand while the last BatchNorm layers are amplified.",
+        paper="https://arxiv.org/abs/2405.09786",
+        notes="For networks with BatchNorm. Made for deep ones; with a few such layers omega must be larger.",
+        scope="input",
+        access="run_time",
+    )
+    yield DetectorEntry(
         name="feature_squeezing",
         target="robustkit.detectors.feature_squeezing:FeatureSqueezing",
         summary="How far predictions move when an input loses its details.",
