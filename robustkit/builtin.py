@@ -71,6 +71,13 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         targeted=True,
     )
     yield AttackEntry(
+        name="evade",
+        target="robustkit.attacks.evade:Evade",
+        summary="PGD that knows a detector of inputs: misclassified, and not suspicious.",
+        paper="https://arxiv.org/abs/2106.15023",
+        norms=_LP,
+    )
+    yield AttackEntry(
         name="mifgsm",
         target="robustkit.attacks.mifgsm:MIFGSM",
         summary="Iterated FGSM with momentum on the gradient (MI-FGSM).",

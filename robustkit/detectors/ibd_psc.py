@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustkit.contracts import Data, Split, Verdict
-from robustkit.detectors.features import device_of, threshold
+from robustkit.detectors.features import device_of, passed, threshold
 from robustkit.params import UsageError, check, param
 
 _AT_ONCE = 500
@@ -97,7 +97,7 @@ class IBDPSC:
 
     def _consistency(self, model: nn.Module, inputs: Split, layers: list[str], counts: range) -> Tensor:
         """(N,) float64: the mean share of the class that the unchanged network predicts."""
-        own = logits_amplified(model, inputs, [], 1.0).argmax(dim=1, keepdim=True)
+        own = passed(model, inputs).logits.argmax(dim=1, keepdim=True)
         shares = [
             logits_amplified(model, inputs, layers[-count:], self.omega).softmax(dim=1).gather(1, own)[:, 0]
             for count in counts
