@@ -22,9 +22,10 @@ from robustkit.host import Host, default_host
 from robustkit.models.build import build_model
 from robustkit.models.weights import load_checkpoint
 from robustkit.params import UsageError, suggest
-from robustkit.pipeline.detect import inspect_run
+from robustkit.pipeline.detect import inspect_run, inspections_of
 from robustkit.pipeline.events import Listener, TrainingStep, Waiting, ignore
-from robustkit.pipeline.lineup import external_subject
+from robustkit.pipeline.inputs import inspect_inputs
+from robustkit.pipeline.lineup import Subject, external_subject
 from robustkit.pipeline.plan import Plan, make_plan, plan_cells
 from robustkit.pipeline.run import run
 from robustkit.pipeline.spec import BenchSpec, component_text
@@ -48,7 +49,7 @@ class BenchResult:
         directory: of the run; None for an evaluation that kept nothing.
         environment: on what it ran.
         samples: per-sample columns by cell key.
-        inspections: backdoors and detectors, one record each; see `robustkit.pipeline.detect`.
+        inspections: backdoors and detectors, one record each; see `robustkit.pipeline.detect` and `.inputs`.
     """
 
     table: pd.DataFrame
@@ -91,7 +92,9 @@ class BenchResult:
 
         if self.directory is None:
             raise UsageError("an evaluation keeps no run directory; robustkit.bench does, and can be reported")
-        return write_report(self.records, self.table, self.environment, self.samples.__getitem__, self.directory)
+        return write_report(
+            self.records, self.table, self.environment, self.samples.__getitem__, self.directory, self.inspections
+        )
 
     def __str__(self) -> str:
         """The table with its footer, in markdown."""
@@ -142,9 +145,12 @@ def run_plan(plan: Plan, directory: Path, host: Host, listen: Listener = ignore)
         found = result_of(store, records)
         if plan.planted is None and not plan.spec.detectors:
             return found
-        inspections = inspect_run(
-            plan, directory, host, lambda subject: build_subject(subject, plan, host, ModelCache(), directory).model
-        )
+
+        def build(subject: Subject) -> nn.Module:
+            return build_subject(subject, plan, host, ModelCache(), directory).model
+
+        inspections = inspect_run(plan, directory, host, build) + inspect_inputs(plan, directory, host, build)
+        store.write("inspections.json", json.dumps([record["key"] for record in inspections]) + "\n")
         return dataclasses.replace(found, inspections=inspections)
     finally:
         store.close()
@@ -169,7 +175,7 @@ def load(directory: str | Path) -> BenchResult:
     records = store.in_order(store.records().values())
     if not records:
         raise UsageError(f"{directory} holds no records of a run; name a directory below {RUNS}/")
-    return result_of(store, records)
+    return dataclasses.replace(result_of(store, records), inspections=inspections_of(Path(directory)))
 
 
 def load_model(path: Path, *, host: Host | None = None) -> nn.Module:

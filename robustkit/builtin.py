@@ -71,6 +71,13 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         targeted=True,
     )
     yield AttackEntry(
+        name="evade",
+        target="robustkit.attacks.evade:Evade",
+        summary="PGD that knows a detector of inputs: misclassified, and not suspicious.",
+        paper="https://arxiv.org/abs/2106.15023",
+        norms=_LP,
+    )
+    yield AttackEntry(
         name="mifgsm",
         target="robustkit.attacks.mifgsm:MIFGSM",
         summary="Iterated FGSM with momentum on the gradient (MI-FGSM).",
@@ -421,6 +428,15 @@ def robustkit_detectors() -> Iterator[DetectorEntry]:
         target="robustkit.detectors.strip:Strip",
         summary="Entropy of predictions while clean images are laid over an input.",
         paper="https://arxiv.org/abs/1902.06531",
+        scope="input",
+        access="run_time",
+    )
+    yield DetectorEntry(
+        name="ibd_psc",
+        target="robustkit.detectors.ibd_psc:IBDPSC",
+        summary="Predictions that stand while the last BatchNorm layers are amplified.",
+        paper="https://arxiv.org/abs/2405.09786",
+        notes="For networks with BatchNorm. Made for deep ones; with a few such layers omega must be larger.",
         scope="input",
         access="run_time",
     )

@@ -282,6 +282,12 @@ class Verdict:
 
 @runtime_checkable
 class Detector(Protocol):
+    """A frozen dataclass whose fields are its parameters.
+
+    Optional method of a detector of inputs, `suspicion(model, clean, labels)`: from clean images (N, C, H, W) and
+    labels (N,) to its score as a function (n, C, H, W) → (n,) that gradients pass, for attacks that know it.
+    """
+
     def __call__(self, model: nn.Module, data: Data) -> Verdict: ...
 
 

@@ -121,12 +121,7 @@ def bench(
     with Progress(quiet) as progress:
         result = run_plan(plan, directory or RUNS / plan.name, host, progress)
     publish(result, files, format)
-    if result.inspections:
-        from robustkit.report.backdoors import backdoor_table
-
-        text = backdoor_table(result.inspections)
-        (result.directory or Path()).joinpath("tables", "backdoors.md").write_text(text, encoding="utf-8")
-        typer.echo(text, err=format not in (None, "table", "markdown"))
+    publish_inspections(result, format)
     _page(result)
     typer.echo(f"run directory: {result.directory}", err=True)
     _exit(result, gates)
@@ -163,13 +158,32 @@ def publish(result: BenchResult, files: list[Path], format: str | None) -> None:
         sys.stdout.flush()
 
 
+def publish_inspections(result: BenchResult, format: str | None) -> None:
+    """What detectors said: to stdout, or to stderr where stdout is for machines, and into the run directory."""
+    from robustkit.pipeline.store import write_atomically
+    from robustkit.report.backdoors import backdoor_table
+    from robustkit.report.inputs import input_markdown, input_numbers, of_inputs
+
+    inputs = of_inputs(result.inspections)
+    others = [record for record in result.inspections if record["kind"] != "inputs"]
+    texts = {"backdoors": backdoor_table(others)} if others else {}
+    texts |= {"detectors": input_markdown(inputs)} if inputs else {}
+    for name, text in texts.items():
+        if result.directory is not None:
+            write_atomically(result.directory / "tables" / f"{name}.md", text.encode())
+        typer.echo(text, err=format not in (None, "table", "markdown"))
+    if inputs and result.directory is not None:
+        numbers = input_numbers(inputs).to_csv(index=False)
+        write_atomically(result.directory / "tables" / "detectors.csv", numbers.encode())
+
+
 def _page(result: BenchResult) -> None:
     """The report, where the records are not the ones that it shows already."""
     from robustkit.report.current import FILE, is_current
 
     if result.directory is None:
         return
-    if not is_current(result.records, result.directory):
+    if not is_current(result.records, result.directory, result.inspections):
         result.report()
     typer.echo(f"report: {result.directory / FILE}", err=True)
 

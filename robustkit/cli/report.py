@@ -27,7 +27,7 @@ def report(
     Example: robustkit report runs/mnist_10k-cnn-1a2b3c4d --html
     """
     from robustkit.api import load
-    from robustkit.cli.bench import publish
+    from robustkit.cli.bench import publish, publish_inspections
     from robustkit.report.files import format_of
 
     if not run.is_dir():
@@ -41,5 +41,6 @@ def report(
         typer.echo(str(result.report()))
     if output or not html:
         publish(result, list(output or []), format)
+        publish_inspections(result, format)
     if not result.ok:
         raise typer.Exit(1)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustkit.contracts import Data, Verdict
-from robustkit.detectors.features import logits_of, threshold
+from robustkit.attacks.adaptive import StraightThrough
+from robustkit.contracts import Data, Split, Verdict
+from robustkit.detectors.features import logits_of, passed, threshold
 from robustkit.params import UsageError, check, param
 
 
@@ -20,8 +22,8 @@ class FeatureSqueezing:
     Score: the largest L1 distance between the predicted probabilities of an input and of its squeezed copies: fewer
     grey levels, and a median over a window. The threshold comes from clean images alone.
 
-    An attacker who knows it searches an input whose squeezed copies fool the network too; it is no defense against
-    that one.
+    An attacker who knows it searches an input whose squeezed copies fool the network too (`evade`); it is no defense
+    against that one.
 
     Fields:
         bits: of the grey levels.
@@ -43,16 +45,31 @@ class FeatureSqueezing:
             raise UsageError(
                 f"feature_squeezing needs clean images and inputs; {data.name} has {len(data.val)} and {len(data.test)}"
             )
-        clean = self._score(model, data.val.batch(torch.arange(len(data.val)))[0])
-        score = self._score(model, data.test.batch(torch.arange(len(data.test)))[0])
+        clean, score = self._score(model, data.val), self._score(model, data.test)
         limit = threshold(clean, self.fpr)
         return Verdict(score=score, flagged=score > limit, cost={"forwards": 3.0 * (len(clean) + len(score))})
 
-    def _score(self, model: nn.Module, x: Tensor) -> Tensor:
-        said = logits_of(model, x).double().softmax(dim=1)
+    def suspicion(self, model: nn.Module, clean: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
+        """The score as a function that gradients pass, (N, C, H, W) → (N,); rounding has that of the identity."""
+        squeezers = (StraightThrough(lambda x: fewer_levels(x, self.bits)), lambda x: median(x, self.window))
+
+        def score(x: Tensor) -> Tensor:
+            said = model(x).softmax(dim=1)
+            return torch.stack([_apart(model(squeeze(x)).softmax(dim=1), said) for squeeze in squeezers]).amax(dim=0)
+
+        return score
+
+    def _score(self, model: nn.Module, inputs: Split) -> Tensor:
+        said = passed(model, inputs).logits.double().softmax(dim=1)
+        x = inputs.batch(torch.arange(len(inputs)))[0]
         squeezed = (fewer_levels(x, self.bits), median(x, self.window))
-        distances = [(logits_of(model, copy).double().softmax(dim=1) - said).abs().sum(dim=1) for copy in squeezed]
+        distances = [_apart(logits_of(model, copy).double().softmax(dim=1), said) for copy in squeezed]
         return torch.stack(distances).amax(dim=0)
+
+
+def _apart(one: Tensor, other: Tensor) -> Tensor:
+    """(N,) L1 distance of two rows of probabilities."""
+    return (one - other).abs().sum(dim=1)
 
 
 def fewer_levels(x: Tensor, bits: int) -> Tensor:

@@ -1,6 +1,11 @@
-"""What the last linear layer of a network is given: the features that several detectors share."""
+"""One pass over each image, which several detectors share: the logits, and what the last linear layer is given."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +16,49 @@ from robustkit.params import UsageError
 _AT_ONCE = 500
 
 
+@dataclass(frozen=True)
+class Passed:
+    """What came of passing N images, on the CPU.
+
+    Args:
+        logits: (N, K) float32.
+        rows: (N, D) float64, what the last linear layer was given; None where the network has none.
+    """
+
+    logits: Tensor
+    rows: Tensor | None
+
+
+_Memory = dict[tuple[int, int], tuple[nn.Module, Split, Passed]]
+_memory: ContextVar[_Memory | None] = ContextVar("memory", default=None)
+
+
+@contextmanager
+def shared_passes() -> Iterator[None]:
+    """Within the block no split passes a model twice, whichever detectors ask; neither may change meanwhile."""
+    token = _memory.set({})
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
 def device_of(model: nn.Module) -> torch.device:
     parameter = next(model.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-@torch.no_grad()
+def passed(model: nn.Module, split: Split) -> Passed:
+    """Logits and features of all images of a split; from memory within `shared_passes`."""
+    memory = _memory.get()
+    if memory is None:
+        return _pass(model, split)
+    place = (id(model), id(split))  # both are kept beside the result, so that no other object gets their ids
+    if place not in memory:
+        memory[place] = (model, split, _pass(model, split))
+    return memory[place][2]
+
+
 def features(model: nn.Module, split: Split, name: str) -> tuple[Tensor, Tensor, Tensor]:
     """Features (N, D) float64, predictions (N,) and labels (N,), all on the CPU.
 
@@ -28,21 +70,38 @@ def features(model: nn.Module, split: Split, name: str) -> tuple[Tensor, Tensor,
     Raises:
         UsageError: no linear layer, or no images.
     """
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise UsageError(f"{name}: the network has no linear layer whose input could be read")
     if not len(split):
         raise UsageError(f"{name}: there are no images")
-    device = device_of(model)
+    found = passed(model, split)
+    if found.rows is None:
+        raise UsageError(f"{name}: the network has no linear layer whose input could be read")
+    return found.rows, found.logits.argmax(dim=1), split.labels
+
+
+@contextmanager
+def reading(model: nn.Module) -> Iterator[list[Tensor]]:
+    """What the last linear layer is given, (n, D) a pass, in the order of the passes; gradients flow through it."""
     rows: list[Tensor] = []
-    said: list[Tensor] = []
-    hook = linear[-1].register_forward_pre_hook(lambda module, given: rows.append(given[0].detach().flatten(1).cpu()))
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given: rows.append(given[0].flatten(1))) for layer in linear[-1:]
+    ]
     try:
-        for index in torch.split(torch.arange(len(split)), _AT_ONCE):
-            said.append(model(split.batch(index)[0].to(device)).argmax(dim=1).cpu())
+        yield rows
     finally:
-        hook.remove()
-    return torch.cat(rows).double(), torch.cat(said), split.labels
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def _pass(model: nn.Module, split: Split) -> Passed:
+    device = device_of(model)
+    logits, rows = [], []
+    for index in torch.split(torch.arange(len(split)), _AT_ONCE):
+        with reading(model) as given:
+            logits.append(model(split.batch(index)[0].to(device)).float().cpu())
+        rows += [part.double().cpu() for part in given]
+    return Passed(torch.cat(logits), torch.cat(rows) if rows else None)
 
 
 @torch.no_grad()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from robustkit.contracts import Data, Verdict
-from robustkit.detectors.features import features, threshold
+from robustkit.detectors.features import features, reading, threshold
 from robustkit.params import UsageError, check, param
 
 
@@ -45,6 +46,20 @@ class Mahalanobis:
         score = distance(judged, means, precision)
         return Verdict(score=score, flagged=score > limit, cost={"forwards": float(len(clean) + len(judged))})
 
+    def suspicion(self, model: nn.Module, clean: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
+        """The score as a function that gradients pass, (N, C, H, W) → (N,), fitted to clean images and their labels."""
+
+        def rows(x: Tensor) -> Tensor:
+            with reading(model) as given:
+                model(x)
+            if not given:
+                raise UsageError("mahalanobis: the network has no linear layer whose input could be read")
+            return torch.cat(given).double()
+
+        with torch.no_grad():
+            means, precision = fit(rows(clean), labels, self.shrink)
+        return lambda x: distance(rows(x), means, precision)
+
 
 def fit(rows: Tensor, labels: Tensor, shrink: float) -> tuple[Tensor, Tensor]:
     """Class means (K', D) and the inverse of the shared, shrunk covariance (D, D)."""
@@ -53,7 +68,7 @@ def fit(rows: Tensor, labels: Tensor, shrink: float) -> tuple[Tensor, Tensor]:
     centred = rows - means[torch.searchsorted(known, labels)]
     covariance = centred.T @ centred / len(rows)
     diagonal = covariance.diagonal().mean().clamp_min(1e-12)
-    covariance = (1 - shrink) * covariance + shrink * diagonal * torch.eye(len(covariance), dtype=rows.dtype)
+    covariance = (1 - shrink) * covariance + shrink * diagonal * torch.eye(len(covariance)).to(rows)
     return means, torch.linalg.inv(covariance)
 
 

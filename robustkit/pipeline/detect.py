@@ -208,7 +208,7 @@ def inspect_model(
         if entry.scope == "input":
             if planted is None:
                 raise UsageError(
-                    f"{detector.label} judges inputs; give a poison, whose triggered images it can look for"
+                    f"{detector.label} judges inputs; give a poison, whose triggered images it can look for, or attacks"
                 )
             given, positive = judged_inputs(model, planted, device)
         elif entry.scope == "dataset" and planted is not None:
@@ -220,8 +220,24 @@ def inspect_model(
     return {"kind": "detector", **verdict_record(detector, verdict, seconds, positive), "error": None}
 
 
+def read_records(directory: Path) -> dict[str, Record]:
+    """What detectors said in a run, the last record of each key."""
+    path = directory / RECORDS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {record["key"]: record for record in map(json.loads, lines)}
+
+
+def inspections_of(directory: Path) -> list[Record]:
+    """The records of detectors that belong to the last bench in a run directory, in its order."""
+    path = directory / "inspections.json"
+    known = read_records(directory)
+    return [known[key] for key in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
+
+
 def inspect_run(plan: Plan, directory: Path, host: Host, build: Callable[[Subject], nn.Module]) -> list[Record]:
     """Backdoor and detectors of every model of a bench, in its order; what is in the run directory is not done again.
+
+    Detectors of inputs look for triggered images here, and for adversarial ones in `robustkit.pipeline.inputs`.
 
     Args:
         plan: whose spec names a poison or detectors.
@@ -230,14 +246,13 @@ def inspect_run(plan: Plan, directory: Path, host: Host, build: Callable[[Subjec
         build: makes the model of a subject; called only where something is missing.
     """
     path = directory / RECORDS
-    known: dict[str, Record] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        read = json.loads(line)
-        known[read["key"]] = read
+    known = read_records(directory)
     planted = plan.planted
     if planted is not None:
         write_atomically(directory / "manifest.json", json.dumps(planted.manifest, indent=2).encode())
     detectors = [host.build("detector", text) for text in plan.spec.detectors]
+    if planted is None and any(cell.attack is not None for cell in plan.cells):
+        detectors = [one for one in detectors if one.entry.scope != "input"]  # type: ignore[attr-defined]
     records: list[Record] = []
     for subject in plan.subjects:
         wanted: list[Component | None] = [*([None] if planted is not None else []), *detectors]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from robustkit.contracts import Data, Recipe, Threat
 from robustkit.data.load import load_data
+from robustkit.hookspecs import DetectorEntry
 from robustkit.host import Component, Host
 from robustkit.params import UsageError
 from robustkit.pipeline.cells import BLOCK, Cell, cell_of, certify_cell, check_norm, scored_at
@@ -20,6 +22,9 @@ from robustkit.pipeline.lineup import Subject, plan_subjects
 from robustkit.pipeline.spec import BenchSpec, apply_recipe
 from robustkit.pipeline.threats import threat_of, threats_of, train_eps
 from robustkit.tables import column_names
+
+_KEPT, _KEPT_VALUES = 500, 20_000_000
+"""Test samples whose adversarial inputs are kept at most, and pixel values, so that large images don't fill a disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,7 @@ class Plan:
     cells: tuple[Cell, ...]
     key: str
     planted: Planted | None = None
+    kept: int = 0  # of how many test samples what attacks make of them is kept, for detectors of inputs
 
     @property
     def name(self) -> str:
@@ -85,15 +91,17 @@ def make_plan(spec: BenchSpec, host: Host) -> Plan:
         UsageError: whatever would fail later for want of a name, a parameter, a file or a fitting norm.
     """
     data = load_data(spec.dataset, host=host, data_dir=Path(spec.data_dir) if spec.data_dir else None)
-    for text in spec.detectors:
-        host.build("detector", text)  # a mistake in it is told before anything is trained
+    asked = [host.build("detector", text) for text in spec.detectors]  # a mistake is told before anything is trained
     planted = plant_poison(data, spec.poison, spec.seeds[0], host) if spec.poison else None
     data = data if planted is None else planted.data
     threats = threats_of(spec, data)
     training_threat = threat_of(threats[0].norm, train_eps(spec, threats, data))
     recipe = apply_recipe(data.recipe, spec.recipe)
     subjects = plan_subjects(spec, data, training_threat, recipe, host)
-    return dataclasses.replace(plan_cells(spec, data, subjects, host), planted=planted)
+    plan = plan_cells(spec, data, subjects, host)
+    judge = any(isinstance(one.entry, DetectorEntry) and one.entry.scope == "input" for one in asked)
+    most = max(1, _KEPT_VALUES // math.prod(data.shape))
+    return dataclasses.replace(plan, planted=planted, kept=min(_KEPT, most, plan.count) if judge else 0)
 
 
 def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host) -> Plan:

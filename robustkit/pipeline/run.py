@@ -18,6 +18,7 @@ from robustkit.engine.certify import certify_block, summary
 from robustkit.engine.evaluate import Arena
 from robustkit.flags.probe import SAMPLES, safely_probed
 from robustkit.host import Host
+from robustkit.pipeline.adversarial import all_kept, is_kept, keep_adversarial
 from robustkit.pipeline.cells import BLOCK, Cell
 from robustkit.pipeline.certificates import contradictions
 from robustkit.pipeline.environment import environment
@@ -115,7 +116,9 @@ def _good(plan: Plan, store: RunStore) -> dict[str, Record]:
     good: dict[str, Record] = {}
     for cell in plan.cells:
         record = known.get(cell.key)
-        if record is not None and record.get("after", []) == _before(cell, plan, good):
+        if record is None or not all_kept(plan, store.directory, cell):
+            continue
+        if record.get("after", []) == _before(cell, plan, good):
             good[cell.key] = record
     return good
 
@@ -190,7 +193,8 @@ def _measure(
     listen(CellStarted(cell, found, plan.blocks))
     for number in range(plan.blocks):
         measured = store.block(cell.key, number)
-        if measured is None or measured[1]["after"] != before:
+        kept = is_kept(plan, store.directory, cell, number)
+        if measured is None or measured[1]["after"] != before or not kept:
             rows = torch.arange(number * BLOCK, min((number + 1) * BLOCK, plan.count))
             x, y = plan.data.test.batch(rows)
             x, y = x.to(plan.device), y.to(plan.device)
@@ -220,6 +224,7 @@ def _measure(
                     clean_pred=None if clean is None else clean[rows].to(plan.device),
                 )
                 columns = block_columns(rows, y, result)
+                keep_adversarial(plan, store.directory, cell, number, result)
                 if number == 0:
                     path = picture_path(store.directory, cell.key)
                     keep_pictures(path, x, y, result, arena, plan.data.classes, seed)

@@ -18,7 +18,7 @@ def command_line(directory: Path) -> str | None:
     if not path.is_file():
         return None
     spec = BenchSpec.from_toml(path)
-    if spec.pretrained or any("," in text for text in (*spec.defenses, *spec.attacks)):
+    if spec.pretrained or any("," in text for text in (*spec.defenses, *spec.attacks, *spec.detectors)):
         return shlex.join(["robustkit", "bench", "--config", str(path)])
     return shlex.join(["robustkit", "bench", *options(spec)])
 
@@ -30,6 +30,10 @@ def options(spec: BenchSpec) -> list[str]:
     if spec.defenses:
         words += ["--defense", ",".join(spec.defenses)]
     words += ["--attacks", ",".join(spec.attacks)]
+    if spec.poison:
+        words += ["--poison", spec.poison]
+    if spec.detectors:
+        words += ["--detectors", ",".join(spec.detectors)]
     for name in ("dataset", "model", "checkpoint", "norm", "train_eps", "limit"):
         value = getattr(spec, name)
         if value != getattr(usual, name):

@@ -21,12 +21,18 @@ from robustkit.report.drawing import Drawing, inline_svg, save
 from robustkit.report.figures import drawings
 from robustkit.report.footer import warnings
 from robustkit.report.gallery import gallery
+from robustkit.report.inputs import TITLE, input_lines, input_table, of_inputs
 from robustkit.report.page import columns, details, flags, headline, question, rows, threat_sentence
 from robustkit.tables import Record, Samples
 
 
 def write_report(
-    records: Sequence[Record], table: pd.DataFrame, environment: Mapping[str, Any], samples: Samples, directory: Path
+    records: Sequence[Record],
+    table: pd.DataFrame,
+    environment: Mapping[str, Any],
+    samples: Samples,
+    directory: Path,
+    inspections: Sequence[Record] = (),
 ) -> Path:
     """Write report.html and figures/ into a run directory.
 
@@ -36,6 +42,7 @@ def write_report(
         environment: on what it ran.
         samples: per-sample columns by cell key.
         directory: of the run, with spec.toml and pictures/.
+        inspections: what detectors said.
 
     Returns:
         The path of the page.
@@ -43,7 +50,7 @@ def write_report(
     figures = drawings(records, table, samples)
     save(figures, directory / FIGURES)
     path = directory / FILE
-    write_atomically(path, render_html(records, table, environment, figures, directory).encode())
+    write_atomically(path, render_html(records, table, environment, figures, directory, inspections).encode())
     return path
 
 
@@ -53,6 +60,7 @@ def render_html(
     environment: Mapping[str, Any],
     figures: Sequence[Drawing],
     directory: Path,
+    inspections: Sequence[Record] = (),
 ) -> str:
     """The page as text, with figures that were saved before.
 
@@ -67,7 +75,7 @@ def render_html(
         style=Markup(_part("report.css")),
         script=Markup(script),
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-        digest=digest_of(records),
+        digest=digest_of(records, inspections),
         question=question(records),
         threat=threat_sentence(records),
         headline=headline(records, table),
@@ -77,11 +85,26 @@ def render_html(
         flags=flags(records),
         figures=[(drawing, Markup(inline_svg(drawing, directory / FIGURES))) for drawing in figures],
         gallery=gallery(records, directory),
+        detectors=_detectors(inspections),
         details=details(records),
         command=command_line(directory),
         environment=environment,
         norm=records[0]["threat"]["norm"],
     )
+
+
+def _detectors(inspections: Sequence[Record]) -> dict[str, Any] | None:
+    """Title, columns, rows and notes of the table of detectors; None where none was asked about an attack."""
+    found = of_inputs(inspections)
+    if not found:
+        return None
+    shown = input_table(found)
+    return {
+        "title": TITLE,
+        "columns": list(shown.columns),
+        "rows": shown.to_numpy().tolist(),
+        "notes": input_lines(found),
+    }
 
 
 def _soft(text: object) -> Markup:

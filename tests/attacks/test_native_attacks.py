@@ -25,6 +25,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bim": {"steps": 4},
     "pgd": {"steps": 4, "restarts": 2},
     "adaptive": {"steps": 4, "restarts": 2, "draws": 2},
+    "evade": {"steps": 6},
     "mifgsm": {"steps": 4},
     "apgd": {"steps": 6, "restarts": 2},
     "square": {"queries": 100},

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from robustkit.engine.statistics import mcnemar, paired_difference, wilson
+from robustkit.engine.statistics import auroc_interval, mcnemar, paired_difference, wilson
 
 COUNTS = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -87,3 +88,30 @@ def test_paired_difference_covers_what_it_says(first: float, second: float) -> N
 def test_paired_difference_refuses_impossible_counts(first: int, second: int, count: int) -> None:
     with pytest.raises(ValueError, match="do not fit"):
         paired_difference(first, second, count)
+
+
+@pytest.mark.parametrize("area", [0.6, 0.85, 0.97])
+def test_auroc_interval_covers_what_it_says(area: float) -> None:
+    """Exponential scores, for which the variance of Hanley & McNeil is exact but for the two numbers."""
+    generator = np.random.default_rng(7)
+    positive = generator.exponential(area / (1 - area), (1500, 30, 1))
+    negative = generator.exponential(1.0, (1500, 1, 45))
+    areas = (positive > negative).mean(axis=(1, 2))
+    assert areas.mean() == pytest.approx(area, abs=0.01)
+    covered = [low <= area <= high for low, high in (auroc_interval(float(a), 30, 45) for a in areas)]
+    assert 0.92 <= np.mean(covered) <= 0.985
+
+
+@given(st.floats(0, 1), st.integers(1, 300), st.integers(1, 300))
+def test_auroc_interval_holds_the_area_and_mirrors(area: float, positive: int, negative: int) -> None:
+    low, high = auroc_interval(area, positive, negative)
+    assert 0 <= low <= area <= high <= 1
+    assert low < high
+    mirrored = auroc_interval(1 - area, positive, negative)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-6)
+
+
+@pytest.mark.parametrize(("area", "positive", "negative"), [(1.2, 3, 3), (0.5, 0, 3), (0.5, 3, 0)])
+def test_auroc_interval_refuses_what_is_no_area(area: float, positive: int, negative: int) -> None:
+    with pytest.raises(ValueError, match="samples on both sides"):
+        auroc_interval(area, positive, negative)

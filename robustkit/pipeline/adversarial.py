@@ -1,0 +1,52 @@
+"""Adversarial inputs that a run keeps for the detectors that are to judge them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustkit.engine.evaluate import BlockResult
+from robustkit.pipeline.cells import BLOCK, Cell
+from robustkit.pipeline.plan import Plan
+from robustkit.pipeline.store import write_atomically
+
+
+def keep_adversarial(plan: Plan, directory: Path, cell: Cell, number: int, result: BlockResult) -> None:
+    """Write those inputs of one block that fell, as npz without pickle: x_adv (n, C, H, W) float32."""
+    if not _wanted(plan, cell, number):
+        return
+    rows = result.success[: plan.kept - number * BLOCK]
+    content = io.BytesIO()
+    np.savez(content, x_adv=result.x_adv[: len(rows)][rows].detach().float().cpu().numpy())
+    write_atomically(_path(directory, cell, number), content.getvalue())
+
+
+def is_kept(plan: Plan, directory: Path, cell: Cell, number: int) -> bool:
+    """Whether a block has all the inputs that detectors will want."""
+    return not _wanted(plan, cell, number) or _path(directory, cell, number).is_file()
+
+
+def all_kept(plan: Plan, directory: Path, cell: Cell) -> bool:
+    return all(is_kept(plan, directory, cell, number) for number in range(plan.blocks))
+
+
+def adversarial_inputs(plan: Plan, directory: Path, cell: Cell) -> Tensor:
+    """(n, C, H, W) float32 in [0, 1]: what fell among the first `plan.kept` test samples."""
+    parts = []
+    for number in range(plan.blocks):
+        if _wanted(plan, cell, number):
+            with np.load(_path(directory, cell, number), allow_pickle=False) as arrays:
+                parts.append(torch.from_numpy(arrays["x_adv"]))
+    return torch.cat(parts)
+
+
+def _wanted(plan: Plan, cell: Cell, number: int) -> bool:
+    return cell.attack is not None and number * BLOCK < plan.kept
+
+
+def _path(directory: Path, cell: Cell, number: int) -> Path:
+    return directory / "adversarial" / cell.key / f"{number:05}.npz"
