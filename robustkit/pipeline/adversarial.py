@@ -12,22 +12,21 @@ from torch import Tensor
 from robustkit.engine.evaluate import BlockResult
 from robustkit.pipeline.cells import BLOCK, Cell
 from robustkit.pipeline.plan import Plan
-from robustkit.pipeline.store import write_atomically
 
 
-def keep_adversarial(plan: Plan, directory: Path, cell: Cell, number: int, result: BlockResult) -> None:
-    """Write those inputs of one block that fell, as npz without pickle: x_adv (n, C, H, W) float32."""
+def fallen_inputs(plan: Plan, cell: Cell, number: int, result: BlockResult) -> bytes | None:
+    """Those inputs of one block that fell, as npz without pickle: x_adv (n, C, H, W) float32; None: nobody asks."""
     if not _wanted(plan, cell, number):
-        return
+        return None
     rows = result.success[: plan.kept - number * BLOCK]
     content = io.BytesIO()
     np.savez(content, x_adv=result.x_adv[: len(rows)][rows].detach().float().cpu().numpy())
-    write_atomically(_path(directory, cell, number), content.getvalue())
+    return content.getvalue()
 
 
 def is_kept(plan: Plan, directory: Path, cell: Cell, number: int) -> bool:
     """Whether a block has all the inputs that detectors will want."""
-    return not _wanted(plan, cell, number) or _path(directory, cell, number).is_file()
+    return not _wanted(plan, cell, number) or adversarial_path(directory, cell, number).is_file()
 
 
 def all_kept(plan: Plan, directory: Path, cell: Cell) -> bool:
@@ -39,7 +38,7 @@ def adversarial_inputs(plan: Plan, directory: Path, cell: Cell) -> Tensor:
     parts = []
     for number in range(plan.blocks):
         if _wanted(plan, cell, number):
-            with np.load(_path(directory, cell, number), allow_pickle=False) as arrays:
+            with np.load(adversarial_path(directory, cell, number), allow_pickle=False) as arrays:
                 parts.append(torch.from_numpy(arrays["x_adv"]))
     return torch.cat(parts)
 
@@ -48,5 +47,6 @@ def _wanted(plan: Plan, cell: Cell, number: int) -> bool:
     return cell.attack is not None and number * BLOCK < plan.kept
 
 
-def _path(directory: Path, cell: Cell, number: int) -> Path:
+def adversarial_path(directory: Path, cell: Cell, number: int) -> Path:
+    """Where the inputs of a block lie in a run directory."""
     return directory / "adversarial" / cell.key / f"{number:05}.npz"

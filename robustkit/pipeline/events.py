@@ -64,7 +64,21 @@ class Certified:
     total: int
 
 
-Event = SubjectReady | Waiting | TrainingStep | CellStarted | BlockDone | CellDone | Certified
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """How far all workers together are; `lost` of them had to be replaced."""
+
+    workers: int
+    cells_done: int
+    cells: int
+    blocks_done: int
+    blocks: int
+    images_per_second: float
+    lost: int
+    seconds_left: float | None
+
+
+Event = SubjectReady | Waiting | TrainingStep | CellStarted | BlockDone | CellDone | Certified | Fleet
 Listener = Callable[[Event], None]
 
 

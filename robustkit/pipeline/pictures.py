@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from robustkit.engine.evaluate import Arena, BlockResult
-from robustkit.pipeline.store import write_atomically
 
 MOST = 10
 _VALUES = 500_000
@@ -38,17 +37,14 @@ def chosen_rows(labels: Tensor, values: int) -> Tensor:
     return torch.tensor(sorted(first.values())[:most], dtype=torch.int64)
 
 
-def keep_pictures(
-    path: Path, x: Tensor, y: Tensor, result: BlockResult, arena: Arena, classes: Sequence[str], seed: int
-) -> None:
-    """Write the chosen samples of one block as npz, without pickle.
+def pictures_of(x: Tensor, y: Tensor, result: BlockResult, arena: Arena, classes: Sequence[str], seed: int) -> bytes:
+    """The chosen samples of one block as npz, without pickle.
 
     Arrays: x, x_adv (n, C, H, W) float32; row, label, clean_pred, adv_pred (n,) int64; clean_confidence,
     adv_confidence (n,) float32, the softmax share of the predicted class; attacked, success (n,) bool; classes (K,)
     text.
 
     Args:
-        path: of the file.
         x, y: (N, C, H, W) and (N,) the block.
         result: what the attack made of it.
         arena: of the model, for its confidence.
@@ -71,7 +67,7 @@ def keep_pictures(
     }
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
-    write_atomically(path, content.getvalue())
+    return content.getvalue()
 
 
 def read_pictures(directory: Path, key: str) -> Mapping[str, np.ndarray] | None:

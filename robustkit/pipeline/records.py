@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
 from robustkit.contracts import Threat
+from robustkit.engine.certify import summary
 from robustkit.engine.evaluate import BlockResult
 from robustkit.hookspecs import AttackEntry, CertifierEntry, DefenseEntry
 from robustkit.pipeline.cells import SCHEMA, Cell
@@ -13,6 +19,7 @@ from robustkit.pipeline.keys import component_content
 from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.store import Columns, Record
 from robustkit.pipeline.subjects import Built
+from robustkit.precision import Chosen
 
 _NORMS = ("linf", "l2", "l1", "l0")
 
@@ -119,6 +126,66 @@ def record_of(cell: Cell, plan: Plan, built: Built | None) -> Record:
         "targets": plan.spec.targets,
         "cascade": plan.spec.cascade,
     }
+
+
+def whole_record(
+    cell: Cell,
+    plan: Plan,
+    built: Built,
+    precision: Chosen,
+    started: str,
+    blocks: Sequence[tuple[Columns, Mapping[str, Any]]],
+) -> tuple[Record, Columns]:
+    """The record of a cell all of whose blocks are measured, and its columns.
+
+    Args:
+        cell: which.
+        plan: it is of.
+        built: its subject.
+        precision: of the search.
+        started: when, in ISO format.
+        blocks: columns and notes, in order.
+    """
+    whole = {name: np.concatenate([columns[name] for columns, _ in blocks]) for name in blocks[0][0]}
+    notes = [notes for _, notes in blocks]
+    record = record_of(cell, plan, built) | {
+        "status": "ok",
+        "error": None,
+        "metrics": metrics(whole, cell.threat) if cell.certifier is None else summary(whole, [cell.threat.eps]),
+        "precision": precision if cell.certifier is None else "fp32",
+        "guarantee": notes[-1].get("guarantee"),
+        **({"flags": notes[0]["flags"]} if cell.kind == "clean" else {}),
+        "seconds": round(sum(note["seconds"] for note in notes), 4),
+        "restored": sorted({part for note in notes for part in note["restored"]}),
+        "started": started,
+        "after": notes[0]["after"],
+    }
+    return record, whole
+
+
+def failed_record(cell: Cell, plan: Plan, built: Built | None, error: str, tail: Sequence[str]) -> Record:
+    """The record of a cell that has no number; `tail` are the last lines of the traceback."""
+    return record_of(cell, plan, built) | {
+        "status": "error",
+        "error": error,
+        "traceback": list(tail),
+        "metrics": {},
+        "precision": None,
+        "seconds": None,
+        "restored": [],
+        "started": now(),
+    }
+
+
+def error_words(error: BaseException) -> tuple[str, list[str]]:
+    """An error in one line, and the last lines of its traceback."""
+    tail = "".join(traceback.format_exception(error)).strip().splitlines()[-12:]
+    return f"{type(error).__name__}: {error}", tail
+
+
+def now() -> str:
+    """The time in UTC, to the second, as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _median(values: np.ndarray) -> float | None:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from robustkit.engine.batching import Chunked
-from robustkit.engine.certify import certify_block, summary
 from robustkit.engine.evaluate import Arena
-from robustkit.flags.probe import SAMPLES, safely_probed
+from robustkit.executors.pool import Executor
 from robustkit.host import Host
-from robustkit.pipeline.adversarial import all_kept, is_kept, keep_adversarial
-from robustkit.pipeline.cells import BLOCK, Cell
+from robustkit.pipeline.adversarial import is_kept
+from robustkit.pipeline.block import block_rows, counts_still, given_of, measure_block
+from robustkit.pipeline.cells import Cell
 from robustkit.pipeline.certificates import contradictions
+from robustkit.pipeline.distribute import Lot, distribute
 from robustkit.pipeline.environment import environment
 from robustkit.pipeline.events import (
     BlockDone,
@@ -32,11 +28,10 @@ from robustkit.pipeline.events import (
     Waiting,
     ignore,
 )
-from robustkit.pipeline.keys import seed_of
+from robustkit.pipeline.known import attacks_before, content_of, good_records, keep_block, other_weights
 from robustkit.pipeline.lineup import Subject
-from robustkit.pipeline.pictures import keep_pictures, picture_path
 from robustkit.pipeline.plan import Plan
-from robustkit.pipeline.records import block_columns, clean_columns, metrics, record_of
+from robustkit.pipeline.records import error_words, failed_record, now, whole_record
 from robustkit.pipeline.spec import to_toml
 from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore
 from robustkit.pipeline.subjects import Built, TrainingFailed, build_subject
@@ -53,6 +48,7 @@ def run(
     cache: ModelCache,
     listen: Listener = ignore,
     build: Builder | None = None,
+    executor: Executor | None = None,
 ) -> list[Record]:
     """Measure every cell of a plan that has no good record yet.
 
@@ -66,12 +62,20 @@ def run(
         cache: of trained models.
         listen: told about everything that happens.
         build: makes the model of a subject; None trains or loads it.
+        executor: whose workers measure; None: this process. Models are trained here in either case.
 
     Returns:
         One record a cell, in the plan's order.
     """
-    good = _good(plan, store)
+    good = good_records(plan, store)
     done: dict[str, Record] = {}
+    lots: list[Lot] = []
+
+    def told(measured: Iterator[tuple[Cell, Record]]) -> None:
+        for cell, record in measured:
+            done[cell.key] = record
+            listen(CellDone(cell, record, False))
+
     _describe_plan(plan, store)
     if any(cell.key not in good for cell in plan.cells):
         _write_environment(store, store.read_json("environment.json") | environment(plan.device))
@@ -83,10 +87,11 @@ def run(
                 built = _built(subject, plan, store, host, cache, listen, build)
             except TrainingFailed as failure:  # the other subjects go on
                 for cell in cells:
-                    done[cell.key] = _failed(cell, plan, store, failure.__cause__ or failure, None)
+                    done[cell.key] = failed_record(cell, plan, None, *error_words(failure.__cause__ or failure))
+                    store.finish(done[cell.key], None)
                     listen(CellDone(cell, done[cell.key], False))
                 continue
-            good = {key: record for key, record in good.items() if not _other_weights(record, built)}
+            good = {key: record for key, record in good.items() if not other_weights(record, built)}
         open_cells = []
         for cell in cells:
             if cell.key in good:
@@ -94,47 +99,20 @@ def run(
                 listen(CellDone(cell, good[cell.key], True))
             else:
                 open_cells.append(cell)
-        if built is not None:
-            for cell, record in _judge(open_cells, built, plan, store, listen):
-                done[cell.key] = record
-                listen(CellDone(cell, record, False))
+        if built is None:
+            continue
+        precision, example = _search_precision(built, plan, store)
+        if executor is None:
+            arena = Arena(built.model, precision, plan.spec.batch_size, example)
+            told(_judge(open_cells, built, arena, plan, store, listen))
+        else:
+            lots.append(Lot.of(open_cells, built))
+    if executor is not None and lots:
+        told(distribute(lots, plan, store, executor, precision, listen))
     for key, error in contradictions(list(done.values()), store).items():
         done[key] = done[key] | {"status": "error", "error": error, "metrics": {}}
         store.finish(done[key], None)
     return store.in_order([done[cell.key] for cell in plan.cells])
-
-
-def _good(plan: Plan, store: RunStore) -> dict[str, Record]:
-    """The records that need not be made again.
-
-    In a cascade an attack that failed before and works now changes what the later ones are given, so they
-    count only where the same attacks came before them.
-    """
-    known = {
-        key: record for key, record in store.records().items() if record["status"] == "ok" and store.has_samples(key)
-    }
-    good: dict[str, Record] = {}
-    for cell in plan.cells:
-        record = known.get(cell.key)
-        if record is None or not all_kept(plan, store.directory, cell):
-            continue
-        if record.get("after", []) == _before(cell, plan, good):
-            good[cell.key] = record
-    return good
-
-
-def _before(cell: Cell, plan: Plan, good: Mapping[str, Any]) -> list[str]:
-    """With a cascade: the keys of the attacks on this subject that come before this one, as far as in `good`."""
-    if not plan.spec.cascade or cell.attack is None:
-        return []
-    mine = [other for other in plan.cells if other.subject is cell.subject and other.attack is not None]
-    return [other.key for other in mine[: mine.index(cell)] if other.key in good]
-
-
-def _other_weights(record: Record, built: Built) -> bool:
-    """A record of this subject, but of weights that are gone and were trained again, on another machine maybe."""
-    subject = record["subject"]
-    return bool(subject["key"] == built.subject.key and subject["weights"] != built.about["weights"])
 
 
 def _built(
@@ -163,18 +141,15 @@ def _built(
 
 
 def _judge(
-    cells: list[Cell], built: Built, plan: Plan, store: RunStore, listen: Listener
+    cells: list[Cell], built: Built, arena: Arena, plan: Plan, store: RunStore, listen: Listener
 ) -> Iterator[tuple[Cell, Record]]:
-    """Measure the open cells of one subject."""
-    example, _ = plan.data.test.batch(torch.arange(min(64, plan.count)))
-    example = example.to(plan.device)
-    arena = Arena(built.model, _search_precision(built, plan, store, example), plan.spec.batch_size, example)
+    """Measure the open cells of one subject, in this process."""
     for cell in cells:
+        columns: Columns | None
         try:
             record, columns = _measure(cell, arena, plan, store, listen, built)
         except (Exception, SystemExit) as error:  # whatever an attack raises is its cell's error, never "robust"
-            yield cell, _failed(cell, plan, store, error, built)
-            continue
+            record, columns = failed_record(cell, plan, built, *error_words(error)), None
         store.finish(record, columns)
         yield cell, record
 
@@ -183,123 +158,34 @@ def _measure(
     cell: Cell, arena: Arena, plan: Plan, store: RunStore, listen: Listener, built: Built
 ) -> tuple[Record, Columns]:
     """All blocks of one cell."""
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    blocks: list[Columns] = []
-    seconds, restored = 0.0, set[str]()
-    before = _before(cell, plan, _good(plan, store)) if plan.spec.cascade else []
-    standing = _standing(before, plan, store)
-    clean = None if cell.attack is None else _clean_predictions(cell, plan, store)
-    found = sum(store.block(cell.key, number) is not None for number in range(plan.blocks))
-    listen(CellStarted(cell, found, plan.blocks))
+    started = now()
+    before = attacks_before(cell, plan, good_records(plan, store)) if plan.spec.cascade else []
+    given = given_of(cell, before, plan, store)
+    blocks: list[tuple[Columns, Mapping[str, Any]]] = []
+    listen(CellStarted(cell, len(store.blocks(cell.key)), plan.blocks))
     for number in range(plan.blocks):
-        measured = store.block(cell.key, number)
+        known = store.block(cell.key, number)
         kept = is_kept(plan, store.directory, cell, number)
-        if measured is None or measured[1]["after"] != before or not kept:
-            rows = torch.arange(number * BLOCK, min((number + 1) * BLOCK, plan.count))
-            x, y = plan.data.test.batch(rows)
-            x, y = x.to(plan.device), y.to(plan.device)
-            seed = seed_of(cell.stream, number)
-            if cell.certifier is not None:
-                block = certify_block(built.model, cell.certifier, x, y, rows, cell.threat.norm, seed)
-                columns: Columns = block.columns
-                notes: dict[str, Any] = {
-                    "seconds": block.seconds,
-                    "restored": list(block.restored),
-                    "after": before,
-                    "guarantee": block.guarantee,
-                }
-            elif cell.attack is None:
-                began = time.perf_counter()
-                columns = clean_columns(rows, y, arena.logits(x, seed).argmax(dim=1))
-                notes = {"seconds": time.perf_counter() - began, "restored": [], "after": before}
-            else:
-                result = arena.attack(
-                    cell.attack,
-                    x,
-                    y,
-                    cell.threat,
-                    seed=seed,
-                    targets=plan.spec.targets,
-                    active=None if standing is None else standing[rows].to(plan.device),
-                    clean_pred=None if clean is None else clean[rows].to(plan.device),
-                )
-                columns = block_columns(rows, y, result)
-                keep_adversarial(plan, store.directory, cell, number, result)
-                if number == 0:
-                    path = picture_path(store.directory, cell.key)
-                    keep_pictures(path, x, y, result, arena, plan.data.classes, seed)
-                notes = {"seconds": result.seconds, "restored": list(result.restored), "after": before}
-            store.write_block(cell.key, number, columns, notes)
-        else:
-            columns, notes = measured
-        blocks.append(columns)
-        seconds += notes["seconds"]
-        restored.update(notes["restored"])
+        if known is None or not kept or not counts_still(known[1], cell, number, given):
+            measured = measure_block(cell, number, arena, plan, given.of(block_rows(number, plan)))
+            keep_block(cell, number, content_of(measured), measured.pictures, measured.adversarial, store)
+            known = measured.columns, measured.notes
+        blocks.append(known)
         listen(BlockDone(cell, number + 1, plan.blocks))
-    whole = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    record = record_of(cell, plan, built) | {
-        "status": "ok",
-        "error": None,
-        "metrics": metrics(whole, cell.threat) if cell.certifier is None else summary(whole, [cell.threat.eps]),
-        "precision": arena.precision if cell.certifier is None else "fp32",
-        "guarantee": notes.get("guarantee"),
-        **({"flags": _flags(arena, plan)} if cell.kind == "clean" else {}),
-        "seconds": round(seconds, 4),
-        "restored": sorted(restored),
-        "started": started,
-        "after": before,
-    }
-    return record, whole
+    return whole_record(cell, plan, built, arena.precision, started, blocks)
 
 
-def _flags(arena: Arena, plan: Plan) -> list[dict[str, str]]:
-    """What speaks against believing any attack on this model."""
-    x, y = plan.data.test.batch(torch.arange(min(SAMPLES, plan.count)))
-    found = safely_probed(Chunked(arena.model, plan.spec.batch_size), x.to(plan.device), y.to(plan.device))
-    return [flag.to_plain() for flag in found]
-
-
-def _failed(cell: Cell, plan: Plan, store: RunStore, error: BaseException, built: Built | None) -> Record:
-    tail = "".join(traceback.format_exception(error)).strip().splitlines()[-12:]
-    record = record_of(cell, plan, built) | {
-        "status": "error",
-        "error": f"{type(error).__name__}: {error}",
-        "traceback": tail,
-        "metrics": {},
-        "precision": None,
-        "seconds": None,
-        "restored": [],
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    store.finish(record, None)
-    return record
-
-
-def _clean_predictions(cell: Cell, plan: Plan, store: RunStore) -> Tensor | None:
-    """The subject's predictions on clean inputs, where its clean cell is done."""
-    key = next(other.key for other in plan.cells if other.subject is cell.subject and other.kind == "clean")
-    return torch.from_numpy(store.samples(key)["clean_pred"].copy()) if store.has_samples(key) else None
-
-
-def _standing(before: list[str], plan: Plan, store: RunStore) -> Tensor | None:
-    """With a cascade: the samples that none of the attacks before brought down."""
-    if not before:
-        return None
-    standing = torch.ones(plan.count, dtype=torch.bool)
-    for key in before:
-        standing &= ~torch.from_numpy(store.samples(key)["success"].copy())
-    return standing
-
-
-def _search_precision(built: Built, plan: Plan, store: RunStore, example: Tensor) -> Chosen:
-    """Settled once for a run, and read again when it is resumed, so that all its cells agree."""
+def _search_precision(built: Built, plan: Plan, store: RunStore) -> tuple[Chosen, Tensor]:
+    """Settled once for a run, and read again when it is resumed, so that all its cells agree; and the inputs for it."""
+    example, _ = plan.data.test.batch(torch.arange(min(64, plan.count)))
+    example = example.to(plan.device)
     wanted = plan.spec.precision
     known = store.read_json("environment.json")
     chosen: dict[str, Chosen] = known.get("search_precision", {})
     if wanted not in chosen:
         chosen[wanted] = choose_precision(built.model, example, wanted)
         _write_environment(store, known | {"search_precision": chosen})
-    return chosen[wanted]
+    return chosen[wanted], example
 
 
 def _describe_plan(plan: Plan, store: RunStore) -> None:

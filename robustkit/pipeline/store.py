@@ -104,14 +104,22 @@ class RunStore:
         path = self._block_path(key, number)
         return _read(path) if path.is_file() else None
 
-    def write_block(self, key: str, number: int, columns: Columns, notes: Mapping[str, Any]) -> None:
-        _write(self._block_path(key, number), columns, notes)
+    def blocks(self, key: str) -> set[int]:
+        """The numbers of the blocks of a cell that were finished before."""
+        folder = self.directory / "blocks" / key
+        if not folder.is_dir():
+            return set()
+        return {int(name[:-8]) for name in os.listdir(folder) if name.endswith(".parquet")}  # noqa: PTH208 - 10^6 of them
+
+    def write_block(self, key: str, number: int, content: bytes) -> None:
+        """Keep a block; `content` is what `encoded` made of it, here or in a worker."""
+        write_atomically(self._block_path(key, number), content)
 
     def finish(self, record: Record, columns: Columns | None) -> None:
         """Make a cell final: its samples, then its record, then its blocks are no longer needed."""
         key = record["key"]
         if columns is not None:
-            _write(self.directory / "samples" / f"{key}.parquet", columns, {})
+            write_atomically(self.directory / "samples" / f"{key}.parquet", encoded(columns, {}))
         line = json.dumps(record, sort_keys=True, allow_nan=False) + "\n"
         descriptor = os.open(self._records, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -221,12 +229,14 @@ def _parsed(line: bytes) -> Record | None:
     return record if isinstance(record, dict) and "key" in record else None
 
 
-def _write(path: Path, columns: Columns, notes: Mapping[str, Any]) -> None:
+def encoded(columns: Columns, notes: Mapping[str, Any]) -> bytes:
+    """Columns as Parquet, with notes in its metadata."""
     table = pa.table({name: pa.array(values) for name, values in columns.items()})
     table = table.replace_schema_metadata({"robustkit": json.dumps(dict(notes))})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    write_atomically(path, sink.getvalue().to_pybytes())
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def _read(path: Path) -> tuple[Columns, dict[str, Any]]:
