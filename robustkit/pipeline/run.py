@@ -39,6 +39,7 @@ from robustkit.pipeline.records import block_columns, clean_columns, metrics, re
 from robustkit.pipeline.spec import to_toml
 from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore
 from robustkit.pipeline.subjects import Built, TrainingFailed, build_subject
+from robustkit.pipeline.surrogates import Ready, Surrogates
 from robustkit.precision import Chosen, choose_precision
 
 Builder = Callable[[Subject], Built]
@@ -71,6 +72,7 @@ def run(
     """
     good = _good(plan, store)
     done: dict[str, Record] = {}
+    ready = Surrogates(plan, host, cache, store.directory, listen).ready
     _describe_plan(plan, store)
     if any(cell.key not in good for cell in plan.cells):
         _write_environment(store, store.read_json("environment.json") | environment(plan.device))
@@ -94,7 +96,7 @@ def run(
             else:
                 open_cells.append(cell)
         if built is not None:
-            for cell, record in _judge(open_cells, built, plan, store, listen):
+            for cell, record in _judge(open_cells, built, plan, store, listen, ready):
                 done[cell.key] = record
                 listen(CellDone(cell, record, False))
     for key, error in contradictions(list(done.values()), store).items():
@@ -160,7 +162,7 @@ def _built(
 
 
 def _judge(
-    cells: list[Cell], built: Built, plan: Plan, store: RunStore, listen: Listener
+    cells: list[Cell], built: Built, plan: Plan, store: RunStore, listen: Listener, ready: Ready
 ) -> Iterator[tuple[Cell, Record]]:
     """Measure the open cells of one subject."""
     example, _ = plan.data.test.batch(torch.arange(min(64, plan.count)))
@@ -168,7 +170,7 @@ def _judge(
     arena = Arena(built.model, _search_precision(built, plan, store, example), plan.spec.batch_size, example)
     for cell in cells:
         try:
-            record, columns = _measure(cell, arena, plan, store, listen, built)
+            record, columns = _measure(cell, arena, plan, store, listen, built, ready)
         except (Exception, SystemExit) as error:  # whatever an attack raises is its cell's error, never "robust"
             yield cell, _failed(cell, plan, store, error, built)
             continue
@@ -177,7 +179,7 @@ def _judge(
 
 
 def _measure(
-    cell: Cell, arena: Arena, plan: Plan, store: RunStore, listen: Listener, built: Built
+    cell: Cell, arena: Arena, plan: Plan, store: RunStore, listen: Listener, built: Built, ready: Ready
 ) -> tuple[Record, Columns]:
     """All blocks of one cell."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -210,7 +212,7 @@ def _measure(
                 notes = {"seconds": time.perf_counter() - began, "restored": [], "after": before}
             else:
                 result = arena.attack(
-                    cell.attack,
+                    ready(cell),
                     x,
                     y,
                     cell.threat,
