@@ -126,6 +126,15 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
         goal="minimal",
     )
     yield AttackEntry(
+        name="transfer",
+        target="robustkit.attacks.transfer:Transfer",
+        summary="Examples made on a surrogate network, trained for it, or on weights of yours.",
+        paper="https://arxiv.org/abs/1605.07277",
+        notes="Sees nothing of the attacked network. Passes through the surrogate are not counted.",
+        norms=_LP,
+        knowledge="decision",
+    )
+    yield AttackEntry(
         name="ddn",
         target="robustkit.attacks.ddn:DDN",
         summary="The nearest adversarial point in l2, by a sphere that shrinks and grows.",

@@ -78,6 +78,10 @@ class Attack(Protocol):
     Optional method `counted(model, x, y, threat) -> (x_adv, queries)` of an attack that sees scores or decisions alone:
     the same, with the forward passes that each sample took until it fell at `threat.eps`, or altogether, (N,) int64.
     The host then calls it instead, and draws robust accuracy against queries.
+
+    Optional method `on(network) -> Attack` of one that makes its examples on another network: the attack with that
+    network at hand. Its fields `surrogate`, a defense by its name or the path of weights, and `seed` say which; a bench
+    trains or loads it once, and calls the attack that comes back.
     """
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor: ...

@@ -39,6 +39,7 @@ def climb(
     loss: Loss,
     targeted: bool = False,
     decay: float = 0.0,
+    ends: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Maximise `loss` from `start` by projected steepest ascent.
 
@@ -53,10 +54,11 @@ def climb(
         loss: (logits, y) → (N,), to be maximised.
         targeted: whether reaching y, rather than leaving it, ends the search.
         decay: of a momentum over gradients normalised by their mean absolute value; 0 is none.
+        ends: whether a sample that has fallen is left alone; otherwise its loss is raised to the last step.
 
     Returns:
         The adversarial iterate, or the one of highest loss, (N, ...); and the losses there, (N,), +inf
-        where it was adversarial.
+        where it was adversarial and `ends`.
     """
     best = start.clone()
     best_value = torch.full((x.shape[0],), -torch.inf, dtype=x.dtype, device=x.device)
@@ -74,7 +76,9 @@ def climb(
         else:
             logits = model(current)
             values = loss(logits, label)
-        values = values.to(value.dtype).masked_fill(reached(logits, label, targeted), torch.inf)
+        values = values.to(value.dtype)
+        if ends:
+            values = values.masked_fill(reached(logits, label, targeted), torch.inf)
         better = standing & (values > value)
         torch.where(per_sample(better, current), current, kept, out=kept)
         torch.where(better, values, value, out=value)

@@ -52,6 +52,7 @@ def attack(
     from robustkit.pipeline.spec import BenchSpec
     from robustkit.pipeline.store import ModelCache, write_atomically
     from robustkit.pipeline.subjects import build_subject
+    from robustkit.pipeline.surrogates import Surrogates
     from robustkit.precision import choose_precision
     from robustkit.report.grid import picture_grid
 
@@ -80,6 +81,8 @@ def attack(
         built = build_subject(
             subject, plan, host, ModelCache(), None, report=lambda step: progress(TrainingStep(subject, step))
         )
+        attack = Surrogates(plan, host, ModelCache(), None, progress).ready(cell).attack
+        assert attack is not None
     example = plan.data.test.batch(torch.arange(min(64, plan.count)))[0].to(plan.device)
     settled = choose_precision(built.model, example, plan.spec.precision)
     arena = Arena(built.model, settled, plan.spec.batch_size, example)
@@ -87,7 +90,7 @@ def attack(
     for block in range(plan.blocks):
         rows = torch.arange(block * BLOCK, min((block + 1) * BLOCK, plan.count))
         x, y = (part.to(plan.device) for part in plan.data.test.batch(rows))
-        parts.append((x, y, arena.attack(cell.attack, x, y, cell.threat, seed=seed_of(cell.stream, block))))
+        parts.append((x, y, arena.attack(attack, x, y, cell.threat, seed=seed_of(cell.stream, block))))
     x = torch.cat([part[0] for part in parts]).cpu()
     y = torch.cat([part[1] for part in parts]).cpu()
     joined = {

@@ -34,6 +34,7 @@ class Cell:
     stream: str
     passes: int | None  # forward and backward passes a sample, an estimate; None where unknown
     certifier: Component | None = None
+    surrogate: Subject | None = None  # the network that the attack makes its examples on
 
     @property
     def kind(self) -> str:
@@ -81,6 +82,7 @@ def cell_of(
     attack: Component | None,
     threat: Threat,
     earlier: tuple[str, ...],
+    surrogate: Subject | None = None,
 ) -> Cell:
     """Clean predictions (no attack), or one attack; `earlier` are the keys of those before it in a cascade."""
     content: dict[str, Any] = {
@@ -97,6 +99,7 @@ def cell_of(
             "threat": [threat.norm, threat.eps],
             "targets": spec.targets,
             "earlier": list(earlier),
+            **({} if surrogate is None else {"surrogate": surrogate.key}),
         }
     stream = key_of(
         {
@@ -113,6 +116,7 @@ def cell_of(
         key=key_of(content),
         stream=stream,
         passes=_estimate(attack),
+        surrogate=surrogate,
     )
 
 

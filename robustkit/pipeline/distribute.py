@@ -98,7 +98,8 @@ def _share(
     shared = {JOB: folder / JOB}
     if checkpoint is not None:
         shared[f"given/{checkpoint.name}"] = checkpoint
-    for subject in plan.subjects:
+    surrogates = {cell.surrogate.key: cell.surrogate for cell in plan.cells if cell.surrogate is not None}
+    for subject in (*plan.subjects, *surrogates.values()):
         path = kept_path(subject.label, subject.seed, store.directory)
         for file in (path, path.with_suffix(".json")) if subject.defense is not None and not subject.wraps else ():
             if file.is_file():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from robustkit.pipeline.spec import BenchSpec
 from robustkit.training import loop
 
 BASELINE = "standard"
+_WEIGHTS = (".safetensors", ".pt", ".pth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,64 @@ def plan_subjects(spec: BenchSpec, data: Data, threat: Threat, recipe: Recipe, h
             elif component.label != base.label or not any(s.key == base.key for s in subjects):
                 subjects.append(_trained(component, seed, model, data, threat, recipe))
     return subjects
+
+
+def plan_surrogate(
+    attack: Component,
+    spec: BenchSpec,
+    data: Data,
+    threat: Threat,
+    recipe: Recipe,
+    subjects: Sequence[Subject],
+    host: Host,
+) -> Subject | None:
+    """The network that an attack with a method `on` wants; None for every other attack.
+
+    Args:
+        attack: has fields `surrogate`, a defense by its name or the path of weights, and `seed`.
+        spec, data, threat, recipe: what it is trained with, if it is trained.
+        subjects: the models that are attacked.
+
+    Raises:
+        UsageError: no such defense or file, nothing to train it on, or it is one of the models that are attacked.
+    """
+    if not hasattr(attack.value, "on"):
+        return None
+    wanted, seed, name = attack.value.surrogate, attack.value.seed, attack.registered.short
+    path = Path(wanted).expanduser()
+    if path.suffix in _WEIGHTS:
+        text = provenance(path).get("model", spec.model)
+        content = {"checkpoint": file_hash(path), "model": model_content(text, data, host)}
+        found = Subject(label=path.stem, role="given", seed=seed, defense=None, checkpoint=path, key=key_of(content))
+    else:
+        defense = host.build("defense", wanted)
+        assert isinstance(defense.entry, DefenseEntry)
+        if not defense.entry.trains:
+            raise UsageError(f"{name}: surrogate={wanted} wraps a model and trains none; name one that is trained")
+        if not len(data.train):
+            raise UsageError(
+                f"{name}: there are no training images for surrogate={wanted}; name a file of weights, or use a bench"
+            )
+        if spec.pretrained:
+            raise UsageError(
+                f"{name}: surrogate={wanted} would begin at the weights of {spec.model}; name a file of weights"
+            )
+        found = _trained(defense, seed, model_content(spec.model, data, host), data, threat, recipe)
+    itself = [subject.label for subject in subjects if subject.key == found.key]
+    if itself:
+        raise UsageError(
+            f"{name}: surrogate={wanted} is {itself[0]} itself, which is attacked; give another seed or file"
+        )
+    return found
+
+
+def provenance(path: Path) -> dict[str, Any]:
+    """The provenance beside weights; empty where there is none."""
+    note = path.with_suffix(".json")
+    if not note.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    return content
 
 
 def _trained(

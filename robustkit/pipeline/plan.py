@@ -18,7 +18,7 @@ from robustkit.pipeline.cells import BLOCK, Cell, cell_of, certify_cell, check_n
 from robustkit.pipeline.certificates import plan_certifier
 from robustkit.pipeline.detect import Planted, plant_poison
 from robustkit.pipeline.keys import key_of
-from robustkit.pipeline.lineup import Subject, plan_subjects
+from robustkit.pipeline.lineup import Subject, plan_subjects, plan_surrogate
 from robustkit.pipeline.spec import BenchSpec, apply_recipe
 from robustkit.pipeline.threats import threat_of, threats_of, train_eps
 from robustkit.tables import column_names
@@ -115,12 +115,15 @@ def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host)
     if not count:
         raise UsageError(f"{spec.dataset} has no test samples")
     cells: list[Cell] = []
+    training_threat = threat_of(threats[0].norm, train_eps(spec, threats, data))
+    recipe = apply_recipe(data.recipe, spec.recipe)
+    surrogates = [plan_surrogate(a, spec, data, training_threat, recipe, subjects, host) for a in attacks]
     for subject in subjects:
         cells.append(cell_of(spec, data, count, subject, None, threats[0], ()))
         earlier: list[str] = []
-        for attack in attacks:
+        for attack, surrogate in zip(attacks, surrogates, strict=True):
             for threat in scored_at(attack, threats):
-                cells.append(cell_of(spec, data, count, subject, attack, threat, tuple(earlier)))
+                cells.append(cell_of(spec, data, count, subject, attack, threat, tuple(earlier), surrogate))
             if spec.cascade:
                 earlier.append(cells[-1].key)
         cells += [certify_cell(data, count, subject, certifier, threats[-1]) for certifier in certifiers]
@@ -128,8 +131,8 @@ def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host)
         spec=spec,
         data=data,
         threats=threats,
-        training_threat=threat_of(threats[0].norm, train_eps(spec, threats, data)),
-        recipe=apply_recipe(data.recipe, spec.recipe),
+        training_threat=training_threat,
+        recipe=recipe,
         device=settle_device(spec.device),
         count=count,
         subjects=tuple(subjects),

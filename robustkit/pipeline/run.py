@@ -35,6 +35,7 @@ from robustkit.pipeline.records import error_words, failed_record, now, whole_re
 from robustkit.pipeline.spec import to_toml
 from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore
 from robustkit.pipeline.subjects import Built, TrainingFailed, build_subject
+from robustkit.pipeline.surrogates import Ready, Surrogates
 from robustkit.precision import Chosen, choose_precision
 
 Builder = Callable[[Subject], Built]
@@ -70,6 +71,7 @@ def run(
     good = good_records(plan, store)
     done: dict[str, Record] = {}
     lots: list[Lot] = []
+    surrogates = Surrogates(plan, host, cache, store.directory, listen)
 
     def told(measured: Iterator[tuple[Cell, Record]]) -> None:
         for cell, record in measured:
@@ -104,10 +106,11 @@ def run(
         precision, example = _search_precision(built, plan, store)
         if executor is None:
             arena = Arena(built.model, precision, plan.spec.batch_size, example)
-            told(_judge(open_cells, built, arena, plan, store, listen))
+            told(_judge(open_cells, built, arena, plan, store, listen, surrogates.ready))
         else:
             lots.append(Lot.of(open_cells, built))
     if executor is not None and lots:
+        surrogates.build(cell for lot in lots for cell in lot.cells)
         told(distribute(lots, plan, store, executor, precision, listen))
     for key, error in contradictions(list(done.values()), store).items():
         done[key] = done[key] | {"status": "error", "error": error, "metrics": {}}
@@ -141,13 +144,13 @@ def _built(
 
 
 def _judge(
-    cells: list[Cell], built: Built, arena: Arena, plan: Plan, store: RunStore, listen: Listener
+    cells: list[Cell], built: Built, arena: Arena, plan: Plan, store: RunStore, listen: Listener, ready: Ready
 ) -> Iterator[tuple[Cell, Record]]:
     """Measure the open cells of one subject, in this process."""
     for cell in cells:
         columns: Columns | None
         try:
-            record, columns = _measure(cell, arena, plan, store, listen, built)
+            record, columns = _measure(cell, arena, plan, store, listen, built, ready)
         except (Exception, SystemExit) as error:  # whatever an attack raises is its cell's error, never "robust"
             record, columns = failed_record(cell, plan, built, *error_words(error)), None
         store.finish(record, columns)
@@ -155,7 +158,7 @@ def _judge(
 
 
 def _measure(
-    cell: Cell, arena: Arena, plan: Plan, store: RunStore, listen: Listener, built: Built
+    cell: Cell, arena: Arena, plan: Plan, store: RunStore, listen: Listener, built: Built, ready: Ready
 ) -> tuple[Record, Columns]:
     """All blocks of one cell."""
     started = now()
@@ -167,7 +170,7 @@ def _measure(
         known = store.block(cell.key, number)
         kept = is_kept(plan, store.directory, cell, number)
         if known is None or not kept or not counts_still(known[1], cell, number, given):
-            measured = measure_block(cell, number, arena, plan, given.of(block_rows(number, plan)))
+            measured = measure_block(ready(cell), number, arena, plan, given.of(block_rows(number, plan)))
             keep_block(cell, number, content_of(measured), measured.pictures, measured.adversarial, store)
             known = measured.columns, measured.notes
         blocks.append(known)

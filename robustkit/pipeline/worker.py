@@ -17,6 +17,7 @@ from robustkit.executors.pool import Fetch
 from robustkit.host import default_host
 from robustkit.params import UsageError
 from robustkit.pipeline.block import Given, Measured, measure_block
+from robustkit.pipeline.cells import Cell
 from robustkit.pipeline.known import content_of
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.message import packed, unpacked
@@ -25,6 +26,7 @@ from robustkit.pipeline.records import error_words
 from robustkit.pipeline.spec import BenchSpec
 from robustkit.pipeline.store import ModelCache
 from robustkit.pipeline.subjects import build_subject, kept_path
+from robustkit.pipeline.surrogates import Surrogates
 
 JOB = "job.json"
 """Under which name the driver shares what its run is; weights are shared under their paths in the run directory."""
@@ -49,6 +51,7 @@ class Worker:
         self._job: dict[str, Any] = json.loads(fetch(JOB))
         self._plan: Plan | None = None
         self._arenas: dict[str, Arena] = {}
+        self._surrogates: Surrogates | None = None
         if Path(self._job["cwd"]).is_dir():
             os.chdir(self._job["cwd"])  # paths and modules that the user named begin there
         torch.set_num_threads(self._job["threads"])
@@ -87,7 +90,7 @@ class Worker:
             None if standing is None else torch.tensor(standing, dtype=torch.bool),
             tuple(plain["before"]),
         )
-        return measure_block(cell, block["number"], self._arena(cell.subject, plan), plan, given)
+        return measure_block(self._ready(cell, plan), block["number"], self._arena(cell.subject, plan), plan, given)
 
     def _made_plan(self) -> Plan:
         """The driver's plan, made here; a checkpoint is the one that the driver shares."""
@@ -97,6 +100,16 @@ class Worker:
                 given["checkpoint"] = str(self._fetched(self._job["checkpoint"]))
             self._plan = make_plan(BenchSpec.from_plain(given, "the driver's spec"), default_host())
         return self._plan
+
+    def _ready(self, cell: Cell, plan: Plan) -> Cell:
+        """The cell whose attack has its surrogate; the driver has trained it, and shares its weights."""
+        if cell.surrogate is None:
+            return cell
+        if self._surrogates is None:
+            folder = Path(self._folder.name)
+            self._surrogates = Surrogates(plan, default_host(), ModelCache(folder / "cache"), folder)
+        self._fetch_weights(cell.surrogate)
+        return self._surrogates.ready(cell)
 
     def _arena(self, subject: Subject, plan: Plan) -> Arena:
         """The model ready to be attacked, with its private copies for the search."""
@@ -112,10 +125,7 @@ class Worker:
         folder = Path(self._folder.name)
         bases = (other for other in plan.subjects if other.seed == subject.seed and other.role != "defense")
         trained = next(bases) if subject.wraps else subject
-        if trained.defense is not None:
-            path = kept_path(trained.label, trained.seed, folder)
-            for file in (path, path.with_suffix(".json")):
-                self._fetched(file.relative_to(folder).as_posix())
+        self._fetch_weights(trained)
         built = build_subject(subject, plan, default_host(), ModelCache(folder / "cache"), folder)
         wanted = self._job["weights"][subject.key]
         if built.about["weights"] != wanted:
@@ -125,6 +135,14 @@ class Worker:
             )
         example, _ = plan.data.test.batch(torch.arange(min(64, plan.count)))
         return Arena(built.model, self._job["precision"], plan.spec.batch_size, example.to(plan.device))
+
+    def _fetch_weights(self, subject: Subject) -> None:
+        """What the driver trained lies where this worker will look for it."""
+        folder = Path(self._folder.name)
+        if subject.defense is not None:
+            path = kept_path(subject.label, subject.seed, folder)
+            for file in (path, path.with_suffix(".json")):
+                self._fetched(file.relative_to(folder).as_posix())
 
     def _fetched(self, name: str) -> Path:
         """A shared file, in this worker's own folder."""

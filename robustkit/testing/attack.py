@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -60,9 +61,14 @@ def call(attack: Any, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, se
     """Call the attack as the host's guard would: seeded, with gradients, the model in eval mode."""
     seed_all(seed)
     with torch.enable_grad():
-        result = attack(model, x, y, threat)
+        result = _on(attack, model)(model, x, y, threat)
     assert isinstance(result, torch.Tensor), f"it returned a {type(result).__name__}, not a tensor"
     return result.detach()
+
+
+def _on(attack: Any, model: nn.Module) -> Any:
+    """One that makes its examples on another network makes them on the attacked one here."""
+    return attack.on(model) if hasattr(attack, "on") else attack
 
 
 def _usual(norm: Norm) -> Threat:
@@ -193,9 +199,10 @@ def _silent(subject: Subject, norm: Norm) -> None:
 
 
 def _block(subject: Subject, model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
+    component = subject.component()
     return attack_block(
         model,
-        subject.component(),
+        replace(component, value=_on(component.value, model)),
         x,
         y,
         _usual(norm),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustkit.params import UsageError
-from robustkit.pipeline.store import RunStore
+from robustkit.pipeline.store import RunStore, encoded
 
 COLUMNS = {"index": np.arange(3), "success": np.array([True, False, True]), "dist_linf": np.float32([0.1, 0, 0.2])}
 
@@ -87,10 +87,10 @@ def test_samples_come_back_as_they_were(tmp_path: Path) -> None:
 def test_what_a_kill_left_is_swept_away(tmp_path: Path) -> None:
     store = RunStore(tmp_path)
     store.open()
-    store.write_block("a", 0, COLUMNS, {"seconds": 1.0})
-    store.write_block("b", 0, COLUMNS, {"seconds": 1.0})
+    store.write_block("a", 0, encoded(COLUMNS, {"seconds": 1.0}))
+    store.write_block("b", 0, encoded(COLUMNS, {"seconds": 1.0}))
     store.finish(_record("a"), COLUMNS)
-    store.write_block("a", 0, COLUMNS, {"seconds": 1.0})  # as if killed before the blocks were removed
+    store.write_block("a", 0, encoded(COLUMNS, {"seconds": 1.0}))  # as if killed before the blocks were removed
     (tmp_path / "samples" / "b.parquet.123.part").write_bytes(b"half")
     store.close()
     store.open()
