@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ def marks(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     folder = tmp_path / "marks"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(installed))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
     monkeypatch.setenv("ROBUSTKIT_PLUGINS", "fleet")
     monkeypatch.setenv("FLEET_DIR", str(folder))
     return folder
@@ -68,6 +71,12 @@ def bench(
         store.close()
     assert not list(directory.rglob("*.part"))
     assert not (directory / "shared").exists()
+    return outcome(store, records)
+
+
+def outcome(store: RunStore, records: list[Record] | None = None) -> tuple[list[Record], Samples]:
+    """Records in the plan's order, and the samples of those that are good."""
+    records = store.in_order(store.records().values()) if records is None else records
     return records, {record["key"]: store.samples(record["key"]) for record in records if record["status"] == "ok"}
 
 

@@ -49,7 +49,7 @@ class Kills:
     times: int = param(1, "kills")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        if len(x) <= 50 and _first("kills", self.times):
+        if len(x) <= 50 and _first(f"kills{self.times}", self.times):
             os.kill(os.getpid(), signal.SIGKILL)
         return _noise(x, threat)
 
@@ -61,7 +61,7 @@ class Greedy:
     times: int = param(1, "calls")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        if len(x) <= 50 and _first("greedy", self.times):
+        if len(x) <= 50 and _first(f"greedy{self.times}", self.times):
             resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34))
             torch.ones(2**36)
         return _noise(x, threat)

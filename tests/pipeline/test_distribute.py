@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from robustkit.executors.local import LocalExecutor
 from robustkit.pipeline.events import BlockDone
@@ -25,11 +31,60 @@ def test_numbers_do_not_depend_on_workers(tiny: str, tmp_path: Path, marks: Path
         assert_same(whole, bench(tiny, tmp_path / f"by {workers}", LocalExecutor(workers), attacks, **more))
 
 
-def test_a_lost_worker_costs_nothing_but_time(tiny: str, tmp_path: Path, marks: Path) -> None:
-    attacks = ("fleet.kills:times=1", "fleet.noise")
-    events: list[object] = []
-    found = bench(tiny, tmp_path / "torn", LocalExecutor(2), attacks, events.append)
-    assert len((marks / "kills").read_text().splitlines()) == 2  # the one that killed, and the one that did the work
-    blocks = [event.done for event in events if isinstance(event, BlockDone) and event.cell.label.startswith("fleet.k")]
-    assert sorted(blocks) == [1, 2, 3]
-    assert_same(bench(tiny, tmp_path / "whole", None, attacks), found)  # by now it kills no more
+def test_faults_cost_neither_the_run_nor_a_number(tiny: str, tmp_path: Path, marks: Path) -> None:
+    """A worker killed, one out of memory, a block that kills every worker, an attack that raises: in one run."""
+    good = ("fleet.noise", "fleet.kills", "fleet.greedy")
+    bad = ("fleet.kills:times=9", "fleet.raises")
+    events: list[Any] = []
+    records, samples = bench(tiny, tmp_path / "torn", LocalExecutor(2), (*good, *bad), events.append)
+    failed = {record["component"]["label"]: record for record in records if record["status"] == "error"}
+    assert set(failed) == set(bad)
+    assert "block 2 cost 3 workers" in failed["fleet.kills:times=9"]["error"]
+    assert "SIGKILL" in failed["fleet.kills:times=9"]["error"]
+    assert failed["fleet.raises"]["error"] == "RuntimeError: boom"
+    assert any("raise RuntimeError" in line for line in failed["fleet.raises"]["traceback"])
+    calls = {path.name: len(path.read_text().splitlines()) for path in marks.iterdir()}
+    assert calls["kills9"] == 3
+    assert (calls["kills1"], calls["greedy1"]) == (2, 2)  # the one that failed, and the one that did the work
+    done = Counter(event.cell.label for event in events if isinstance(event, BlockDone))
+    assert [done[label] for label in ("clean", *good)] == [3] * 4
+    whole = bench(tiny, tmp_path / "whole", None, good)  # by now they neither kill nor eat
+    assert_same(whole, ([record for record in records if record["status"] == "ok"], samples))
+
+
+def test_a_driver_that_was_killed_goes_on_where_it_stopped(tiny: str, tmp_path: Path, marks: Path) -> None:
+    attacks = ("fleet.noise:pause=0.4", "fleet.noise:pause=0.3", "fleet.noise:pause=0.2")
+    words = [
+        sys.executable,
+        str(Path(__file__).with_name("fleet_driver.py")),
+        "local",
+        tiny,
+        str(tmp_path / "torn"),
+        *attacks,
+    ]
+    driver = subprocess.Popen(words)
+    began = time.monotonic()
+    while not list(tmp_path.glob("torn/blocks/*/*")) or not (marks / "noise").is_file():
+        assert driver.poll() is None
+        assert time.monotonic() - began < 120
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    workers = {int(line) for line in (marks / "noise").read_text().split()}
+    while any(_alive(worker) for worker in workers):
+        assert time.monotonic() - began < 150
+        time.sleep(0.1)
+    before = len((marks / "noise").read_text().split())
+    found = bench(tiny, tmp_path / "torn", LocalExecutor(2), attacks)
+    again = len((marks / "noise").read_text().split()) - before
+    assert before + again <= 9 + 4  # nine blocks; no more than two groups a worker were under way
+    assert again < 9
+    assert_same(bench(tiny, tmp_path / "whole", None, attacks), found)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
