@@ -24,9 +24,9 @@ def test_numbers_do_not_depend_on_workers(tiny: str, tmp_path: Path, marks: Path
         "norm": "l2",
         "eps": (0.5,),
     }
-    attacks = ("fgsm", "pgd:steps=5")
+    attacks = ("fgsm", "pgd:steps=5", "transfer:attack=fgsm")
     whole = bench(tiny, tmp_path / "whole", None, attacks, **more)
-    assert len(whole[0]) == 12
+    assert len(whole[0]) == 15
     for workers in (1, 2):
         assert_same(whole, bench(tiny, tmp_path / f"by {workers}", LocalExecutor(workers), attacks, **more))
 
