@@ -1,10 +1,11 @@
 """AutoAttack beside its reference: native standard and fast form, pyautoattack, and what two libraries call so.
 
-    python benchmarks/autoattack.py [--data DIR] [--samples 50] [-o benchmarks/results/autoattack.md]
+    python benchmarks/autoattack.py [--data DIR] [--samples 50] [--dear 20] [--few 10] [-o FILE]
 
 DIR holds `reference_models/` (networks that others trained), `mnist/`, `cifar10/` and Fashion-MNIST's idx files;
 without it only networks trained here are attacked. Every attack is given the same images, all of one row's network in
-one run, and scored by the host on what it returned. Search and verdict in float32.
+one run (the dear ones of other libraries a few), and scored by the host on what it returned. Search and verdict in
+float32. Writes benchmarks/results/autoattack.md.
 """
 
 from __future__ import annotations
@@ -89,19 +90,23 @@ def images_of(case: Case, folder: Path | None, count: int, host: Host) -> tuple[
     return load_data(case.data, host=host, data_dir=folder).test.batch(torch.arange(count))
 
 
-def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, host: Host) -> list[dict[str, Any]]:
-    """One row an attack, the reference first."""
+def measure(case: Case, model: nn.Module, images: Tensor, labels: Tensor, few: int, host: Host) -> list[dict[str, Any]]:
+    """One row an attack, the reference first; those of other libraries on the first `few` images."""
     rows: list[dict[str, Any]] = []
-    first: Tensor | None = None
+    reference: Tensor | None = None
     for text in (REFERENCE, *OURS, *(OTHERS if case.others else ())):
+        count = few if text in OTHERS else len(images)
+        x, y = images[:count], labels[:count]
         component = host.build("attack", text)
         result = LastWord(model, "fp32", None, x).attack(component, x, y, case.threat, seed=0)
         robust = (result.clean_pred == y) & ~fell(result, y, case.threat)
-        first = robust if first is None else first
+        reference = robust if reference is None else reference
+        first = reference[:count]
         tried = max(int(result.attacked.sum()), 1)
         rows.append(
             {
                 "attack": component.label,
+                "n": count,
                 "robust": int(robust.sum()),
                 "only it brings down": int((first & ~robust).sum()),
                 "only the reference": int((robust & ~first).sum()),
@@ -113,22 +118,24 @@ def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, host: Host) -> l
     return rows
 
 
-def shown(rows: list[dict[str, Any]], count: int) -> pd.DataFrame:
-    """As people read it; seconds and passes over those of the reference."""
+def shown(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """As people read it; seconds and passes over those of the reference, where the images are the same."""
     out = []
     for row in rows:
+        count = row["n"]
         low, high = wilson(row["robust"], count)
         agree = 1 - (row["only it brings down"] + row["only the reference"]) / count
         out.append(
             {
                 "attack": row["attack"],
+                "n": str(count),
                 "robust": f"{100 * row['robust'] / count:.1f} [{100 * low:.1f}, {100 * high:.1f}]",
                 "agrees": f"{100 * agree:.1f} %",
                 "only it brings down": str(row["only it brings down"]),
                 "only the reference": str(row["only the reference"]),
                 "passes a sample": f"{row['passes']:.0f}",
                 "seconds": f"{row['seconds']:.1f}",
-                "of the reference": f"{row['seconds'] / rows[0]['seconds']:.2f}",
+                "of the reference": f"{row['seconds'] / rows[0]['seconds']:.2f}" if count == rows[0]["n"] else "–",
             }
         )
     return pd.DataFrame(out)
@@ -155,6 +162,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--samples", type=int, default=50)
+    parser.add_argument("--dear", type=int, default=20, help="images of the residual network")
+    parser.add_argument("--few", type=int, default=10, help="images for the attacks of other libraries")
     parser.add_argument("--cases", type=int, nargs="*", help="numbers of the networks to attack; none: all")
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     given = parser.parse_args()
@@ -163,8 +172,9 @@ def main() -> None:
     for number, case in enumerate(CASES):
         model = network_of(case, given.data) if not given.cases or number in given.cases else None
         if model is not None:
-            x, y = images_of(case, given.data, given.samples, host)
-            every.append((case, len(x), measure(case, model, x, y, host)))
+            wanted = given.dear if case.data == "cifar10" else given.samples
+            x, y = images_of(case, given.data, wanted, host)
+            every.append((case, len(x), measure(case, model, x, y, min(given.few, wanted), host)))
             write(given.output, every)
 
 
@@ -199,7 +209,7 @@ def write(path: Path, every: list[tuple[Case, int, list[dict[str, Any]]]]) -> No
         out.append(
             f"## `{case.network}`{f' ({training})' if training else ''}, {case.data}, {case.threat}, n = {count}\n"
         )
-        out.append(markdown(shown(rows, count)))
+        out.append(markdown(shown(rows)))
     path.parent.mkdir(parents=True, exist_ok=True)
     notes = Path(__file__).parent / "autoattack_notes.md"
     if notes.is_file():
