@@ -34,7 +34,7 @@ class RayExecutor:
     """
 
     def __init__(self, address: str, workers: int, gpu: bool = False) -> None:
-        self._ray = _imported(loopback=not address)
+        self._ray = _imported(loopback=not address or address.startswith(("127.", "localhost")))
         self._mine = not self._ray.is_initialized()
         context = None
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
