@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from robustkit.contracts import Data, Norm, Precision, Threat
 from robustkit.data.splits import ArraySplit, fingerprint
 from robustkit.engine.guard import judging
+from robustkit.executors.choose import executor_of
+from robustkit.executors.pool import Executor
 from robustkit.flags.records import flagged
 from robustkit.host import Host, default_host
 from robustkit.models.build import build_model
@@ -114,6 +116,8 @@ def bench(
     directory: str | Path | None = None,
     host: Host | None = None,
     listen: Listener = ignore,
+    executor: str = "local",
+    workers: int | None = None,
     **settings: Any,
 ) -> BenchResult:
     """Train, attack and compare; what `robustkit bench` does.
@@ -124,6 +128,8 @@ def bench(
             goes on where it stopped and answers from its records when it is done.
         host: None is all installed plugins.
         listen: told about progress.
+        executor: where blocks are measured: "local", "ray" or "ray:ADDRESS". The numbers don't depend on it.
+        workers: processes there, each with installed plugins only; "local" with one is this process itself.
         **settings: any other field of `robustkit.pipeline.spec.BenchSpec`: dataset, model, norm, eps, seeds …
 
     Raises:
@@ -133,15 +139,18 @@ def bench(
     given = {**settings, **{name: _list(items) for name, items in lists.items()}}
     host = host or default_host()
     plan = make_plan(BenchSpec.from_plain(given, "bench"), host)
-    return run_plan(plan, Path(directory) if directory is not None else RUNS / plan.name, host, listen)
+    chosen = executor_of(executor, workers, plan.device.startswith("cuda"))
+    return run_plan(plan, Path(directory) if directory is not None else RUNS / plan.name, host, listen, chosen)
 
 
-def run_plan(plan: Plan, directory: Path, host: Host, listen: Listener = ignore) -> BenchResult:
-    """Run a plan in its directory and make the table."""
+def run_plan(
+    plan: Plan, directory: Path, host: Host, listen: Listener = ignore, executor: Executor | None = None
+) -> BenchResult:
+    """Run a plan in its directory and make the table; the executor, if there is one, ends with it."""
     store = RunStore(directory)
     store.open()
     try:
-        records = run(plan, store, host=host, cache=ModelCache(), listen=listen)
+        records = run(plan, store, host=host, cache=ModelCache(), listen=listen, executor=executor)
         found = result_of(store, records)
         if plan.planted is None and not plan.spec.detectors:
             return found
@@ -153,6 +162,8 @@ def run_plan(plan: Plan, directory: Path, host: Host, listen: Listener = ignore)
         store.write("inspections.json", json.dumps([record["key"] for record in inspections]) + "\n")
         return dataclasses.replace(found, inspections=inspections)
     finally:
+        if executor is not None:
+            executor.shutdown()
         store.close()
 
 

@@ -77,6 +77,8 @@ def bench(
         list[str] | None,
         typer.Option("--fail-under", help="Exit with 1 where an accuracy is lower: 'pgd>=0.45', 'pgd_at/worst>=40%'."),
     ] = None,
+    executor: options.Executor = "local",
+    workers: options.Workers = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -117,9 +119,13 @@ def bench(
         _show_plan(plan)
         return
     from robustkit.api import RUNS, run_plan
+    from robustkit.executors.choose import executor_of
 
+    chosen = executor_of(executor, workers, plan.device.startswith("cuda"))
+    if chosen is not None and chosen.dashboard is not None:
+        typer.echo(f"Ray's dashboard: {chosen.dashboard}", err=True)
     with Progress(quiet) as progress:
-        result = run_plan(plan, directory or RUNS / plan.name, host, progress)
+        result = run_plan(plan, directory or RUNS / plan.name, host, progress, chosen)
     publish(result, files, format)
     publish_inspections(result, format)
     _page(result)

@@ -62,6 +62,12 @@ RecipeOption = Annotated[
 Targets = Annotated[
     str | None, typer.Option("--targets", help="For targeted attacks: least_likely, random or next class.")
 ]
+Executor = Annotated[
+    str, typer.Option("--executor", help="Where blocks are measured: local, ray or ray:ADDRESS; see docs/scale.md.")
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Worker processes; each takes a GPU, or a share of the cores.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 

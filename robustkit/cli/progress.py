@@ -28,6 +28,7 @@ class Progress:
         self._task: Any = None
         self._said = 0.0
         self._validated = ""
+        self._fleet = False
 
     def __enter__(self) -> Progress:
         if not self._quiet and sys.stderr.isatty():
@@ -64,7 +65,10 @@ class Progress:
         elif isinstance(event, events.SubjectReady):
             where = "from the cache" if event.cached else "trained"
             self._say(f"{event.subject.label} (seed {event.subject.seed}): {where}")
-        elif isinstance(event, events.CellStarted | events.BlockDone):
+        elif isinstance(event, events.Fleet):
+            self._fleet = True
+            self._all_workers(event)
+        elif isinstance(event, events.CellStarted | events.BlockDone) and not self._fleet:
             words = f"{event.cell.subject.label} / {event.cell.label}"
             self._show(words, event.done, event.blocks, "")
         elif isinstance(event, events.Certified):
@@ -84,6 +88,14 @@ class Progress:
         last = f", last epoch's {self._validated}" if self._validated and "validation accuracy" not in told else ""
         note = f"{progress.images_per_second:,.0f} images/s, {progress.seconds_left:.0f} s left, {_values(told)}{last}"
         self._show(words, progress.step, progress.steps, note)
+
+    def _all_workers(self, event: Any) -> None:
+        """One line for all workers, in which single cells would only take turns."""
+        notes = [f"{event.cells_done}/{event.cells} cells", f"{event.images_per_second:,.0f} images/s"]
+        notes += [f"{event.failed} failed"] if event.failed else []
+        notes += [f"{event.lost} workers lost"] if event.lost else []
+        notes += [] if event.seconds_left is None else [f"{event.seconds_left:,.0f} s left"]
+        self._show(f"{event.workers} workers", event.blocks_done, event.blocks, ", ".join(notes))
 
     def _cell(self, event: Any) -> None:
         record = event.record

@@ -33,6 +33,7 @@ class LocalExecutor:
 
     def __init__(self, workers: int) -> None:
         self.size = workers
+        self.dashboard: str | None = None
         self._pool: Pool | None = None
 
     def begin(self, handler: str, shared: Mapping[str, Path], threads: int, gpu: bool) -> None:

@@ -30,6 +30,11 @@ class Executor(Protocol):
         """Workers, whether they are up or not."""
         ...
 
+    @property
+    def dashboard(self) -> str | None:
+        """Where the workers can be watched, a URL."""
+        ...
+
     def begin(self, handler: str, shared: Mapping[str, Path], threads: int, gpu: bool) -> None:
         """Make workers, before the first message.
 

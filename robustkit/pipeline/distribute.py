@@ -137,7 +137,7 @@ class _Driver:
         self._schedule = Schedule(lanes, executor.size, self._opened)
         self._back: SimpleQueue[tuple[Group, Future[bytes]]] = SimpleQueue()
         self._flying = 0
-        self._finished = self._images = self._lost = 0
+        self._finished = self._failed = self._images = self._lost = 0
         self._began = self._told = time.monotonic()
 
     def run(self) -> Iterator[tuple[Cell, Record]]:
@@ -230,6 +230,7 @@ class _Driver:
         work = self._open.pop(lane.key)
         columns = None
         if work.errors:
+            self._failed += 1
             record = failed_record(work.cell, self._plan, work.built, *work.errors[min(work.errors)])
         else:
             blocks = [self._store.block(lane.key, number) for number in range(self._plan.blocks)]
@@ -256,6 +257,7 @@ class _Driver:
                 blocks=len(lanes) * self._plan.blocks,
                 images_per_second=self._images / (self._told - self._began),
                 lost=self._lost,
+                failed=self._failed,
                 seconds_left=self._schedule.seconds_left(),
             )
         )

@@ -66,7 +66,7 @@ class Certified:
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """How far all workers together are; `lost` of them had to be replaced."""
+    """How far all workers together are; `lost` of them had to be replaced, `failed` cells are errors."""
 
     workers: int
     cells_done: int
@@ -75,6 +75,7 @@ class Fleet:
     blocks: int
     images_per_second: float
     lost: int
+    failed: int
     seconds_left: float | None
 
 
