@@ -12,6 +12,7 @@ import functools
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,50 @@ def power_note(classes: int, references: int = 0, alpha: float = 0.05) -> str:
     if classes < 6:
         return f"with {classes} classes the index needs {critical_index(classes, alpha):.1f} to be significant"
     return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What one number a class says of the model.
+
+    Args:
+        score: the largest, which is compared with clean models.
+        p_value: how often a clean model looks as suspicious.
+        flagged: whether that is at most alpha.
+        classes: those that stand out, the most suspicious first; the most suspicious one where none does.
+        order: all classes, the most suspicious first.
+        note: what limits the p-value.
+    """
+
+    score: float
+    p_value: float
+    flagged: bool
+    classes: tuple[int, ...]
+    order: tuple[int, ...]
+    note: str
+
+
+def judge(scores: np.ndarray, index: np.ndarray, clean: Sequence[float], alpha: float) -> Judgement:
+    """The p-value of a model: by rank among clean ones, or by the null of the index where none are known.
+
+    Args:
+        scores: (K,) one a class, of the kind that clean models' scores are the largest of.
+        index: (K,) deviations of the classes, see `deviations`.
+        clean: scores of clean models; empty: none.
+        alpha: p-values up to it flag the model.
+    """
+    score, count = float(scores.max()), len(scores)
+    if clean:
+        p, out = reference_p_value(score, clean), scores >= np.quantile(clean, 1 - alpha)
+    else:
+        p, out = p_value(float(index.max()), count), index >= critical_index(count, alpha)
+    order = tuple(int(k) for k in np.argsort(-scores, kind="stable"))
+    named = tuple(k for k in order if out[k]) if p <= alpha else ()
+    return Judgement(
+        score=score,
+        p_value=p,
+        flagged=p <= alpha,
+        classes=named or order[:1],
+        order=order,
+        note=power_note(count, len(clean), alpha),
+    )

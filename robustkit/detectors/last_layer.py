@@ -5,19 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from robustkit.contracts import Data, Verdict
-from robustkit.detectors.calibration import (
-    critical_index,
-    deviations,
-    p_value,
-    power_note,
-    read_reference,
-    reference_p_value,
-)
+from robustkit.detectors.calibration import deviations, judge, read_reference
 from robustkit.params import UsageError, check, param
 
 
@@ -54,26 +46,19 @@ class LastLayer:
         rows = layers[-1].weight.detach().double().cpu()
         values = loneliness(rows).numpy()
         above = deviations(values)
-        score = float(above.max())
-        if clean:
-            p, limit = reference_p_value(score, clean), float(np.quantile(clean, 1 - self.alpha))
-        else:
-            p, limit = p_value(score, count), critical_index(count, self.alpha)
-        order = [int(k) for k in np.argsort(-values, kind="stable")]
-        flagged = p <= self.alpha
-        named = [k for k in order if above[k] >= limit] if flagged else []
+        judged = judge(above, above, clean, self.alpha)
         table: list[dict[str, Any]] = [
             {"class": k, "statistic": round(float(values[k]), 5), "index": round(float(above[k]), 3)}
             for k in range(count)
         ]
         return Verdict(
-            score=score,
-            flagged=flagged,
+            score=judged.score,
+            flagged=judged.flagged,
             table=tuple(table),
-            p_value=p,
-            classes=tuple(named or order[:1]),
+            p_value=judged.p_value,
+            classes=judged.classes,
             cost={"gradients": 0.0},
-            note=power_note(count, len(clean), self.alpha),
+            note=judged.note,
         )
 
 

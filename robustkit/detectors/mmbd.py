@@ -5,19 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from robustkit.contracts import Data, Precision, Verdict
-from robustkit.detectors.calibration import (
-    critical_index,
-    deviations,
-    p_value,
-    power_note,
-    read_reference,
-    reference_p_value,
-)
+from robustkit.detectors.calibration import deviations, judge, read_reference
 from robustkit.params import check, param
 from robustkit.precision import choose_precision, exact_float32, search_model
 
@@ -72,27 +64,20 @@ class MMBD:
         best = by_class.max(dim=1)
         values = best.values.double().cpu().numpy()
         above = deviations(values)
-        score = float(above.max())
-        if clean:
-            p, limit = reference_p_value(score, clean), float(np.quantile(clean, 1 - self.alpha))
-        else:
-            p, limit = p_value(score, count), critical_index(count, self.alpha)
-        order = [int(k) for k in np.argsort(-values, kind="stable")]
-        flagged = p <= self.alpha
-        named = [k for k in order if above[k] >= limit] if flagged else []
+        judged = judge(above, above, clean, self.alpha)
         table: list[dict[str, Any]] = [
             {"class": k, "margin": round(float(values[k]), 4), "index": round(float(above[k]), 3)} for k in range(count)
         ]
-        top = order[0]
+        top = judged.order[0]
         return Verdict(
-            score=score,
-            flagged=flagged,
+            score=judged.score,
+            flagged=judged.flagged,
             table=tuple(table),
             images={f"class {top}: largest margin": x[top * self.starts + int(best.indices[top])].float().cpu()},
-            p_value=p,
-            classes=tuple(named or [top]),
+            p_value=judged.p_value,
+            classes=judged.classes,
             cost={"gradients": float(len(x) * self.steps)},
-            note=power_note(count, len(clean), self.alpha),
+            note=judged.note,
         )
 
     def _ascend(self, network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:

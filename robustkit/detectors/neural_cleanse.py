@@ -10,14 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.contracts import Data, Precision, Verdict
-from robustkit.detectors.calibration import (
-    critical_index,
-    deviations,
-    p_value,
-    power_note,
-    read_reference,
-    reference_p_value,
-)
+from robustkit.detectors.calibration import deviations, judge, read_reference
 from robustkit.detectors.controller import Rules
 from robustkit.detectors.inversion import Search, Triggers, invert, invert_by_class, stamp, success_rate
 from robustkit.params import UsageError, check, param
@@ -114,19 +107,10 @@ class NeuralCleanse:
         """From triggers and their success rates (on images of other classes) to what is said of the model."""
         norms = found.norm.double().cpu().numpy()
         count, pixels = len(norms), found.mask[0].numel()
-        score = float(-np.log(max(norms.min(), 1e-6) / pixels))
-        above = deviations(-np.log(np.maximum(norms, 1e-6)))  # (K,), positive where the mask is small
-        published = deviations(-norms)
-        if clean:
-            p = reference_p_value(score, clean)
-            limit = float(np.quantile(clean, 1 - self.alpha))
-            suspicious = -np.log(np.maximum(norms, 1e-6) / pixels) > limit
-        else:
-            p = p_value(float(above.max()), count)
-            suspicious = above >= critical_index(count, self.alpha)
-        flagged = p <= self.alpha
-        order = [int(k) for k in np.argsort(norms, kind="stable")]
-        named = [k for k in order if suspicious[k]] if flagged else []
+        smallness = -np.log(np.maximum(norms, 1e-6) / pixels)  # (K,), large where the mask is small
+        above, published = deviations(-np.log(np.maximum(norms, 1e-6))), deviations(-norms)
+        judged = judge(smallness, above, clean, self.alpha)
+        shown = judged.order[: max(1, min(_SHOWN, len(judged.classes)))]
         table: list[dict[str, Any]] = [
             {
                 "class": k,
@@ -140,14 +124,14 @@ class NeuralCleanse:
             for k in range(count)
         ]
         return Verdict(
-            score=score,
-            flagged=flagged,
+            score=judged.score,
+            flagged=judged.flagged,
             table=tuple(table),
-            images=_pictures(found, order[: max(1, min(_SHOWN, len(named)))], x),
-            p_value=p,
-            classes=tuple(named or order[:1]) if flagged else tuple(order[:1]),
+            images=_pictures(found, shown, x),
+            p_value=judged.p_value,
+            classes=judged.classes,
             cost={"gradients": float(found.gradients)},
-            note=power_note(count, len(clean), self.alpha),
+            note=judged.note,
         )
 
     def _images(self, model: nn.Module, data: Data) -> tuple[Tensor, Tensor]:
@@ -161,7 +145,7 @@ class NeuralCleanse:
         return x.to(example.device, example.dtype), y.to(example.device)
 
 
-def _pictures(found: Triggers, classes: list[int], x: Tensor) -> dict[str, Tensor]:
+def _pictures(found: Triggers, classes: tuple[int, ...], x: Tensor) -> dict[str, Tensor]:
     """Mask, pattern, both, and a clean and a stamped example of each class."""
     pictures: dict[str, Tensor] = {}
     for k in classes:

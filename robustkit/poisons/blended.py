@@ -38,15 +38,7 @@ class Blended:
         check_goal(self.target, self.mode, self.clean_label)
 
     def __call__(self, train: Split, generator: torch.Generator) -> Split:
-        return plant(
-            train,
-            generator,
-            self.trigger,
-            target=self.target,
-            mode=self.mode,
-            rate=self.rate,
-            clean_label=self.clean_label,
-        )
+        return plant(self, train, generator)
 
     def trigger(self, x: Tensor) -> Tensor:
         """The pattern over images (N, C, H, W)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -44,6 +44,20 @@ class MarkedSplit:
             x = x.clone()
             x[rows] = self.mark(x[rows])
         return x, self.labels[index]
+
+
+class Planting(Protocol):
+    """What the native poisons share; see `badnets` for the fields."""
+
+    @property
+    def target(self) -> int: ...
+    @property
+    def mode(self) -> Mode: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def clean_label(self) -> bool: ...
+    def trigger(self, x: Tensor) -> Tensor: ...
 
 
 def wanted_labels(y: Tensor, classes: int, target: int, mode: Mode) -> Tensor:
@@ -89,49 +103,38 @@ def check_goal(target: int, mode: Mode, clean_label: bool) -> None:
         raise ValueError(f"target={target} means nothing with mode=all_to_all, where class y becomes y + 1")
 
 
-def choose(y: Tensor, generator: torch.Generator, *, target: int, mode: Mode, rate: float, clean_label: bool) -> Tensor:
-    """Which training images are marked: (N,) bool.
+def choose(poison: Planting, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which training images are marked, (N,) bool, and the labels of all, (N,) int64.
 
     `rate` is the share of the whole set, drawn from the images that are not of the wanted class; with
-    `clean_label` it is the share of the target class, whose images alone are marked.
+    `clean_label` it is the share of the target class, whose images alone are marked, and no label is changed.
 
     Raises:
         UsageError: the target is no class of the labels.
     """
-    if target > int(y.max()):
-        raise UsageError(f"target={target} is no class; the labels reach to {int(y.max())}")
-    if clean_label:
-        pool = (y == target).nonzero().flatten()
-        count = round(rate * len(pool))
+    if poison.target > int(y.max()):
+        raise UsageError(f"target={poison.target} is no class; the labels reach to {int(y.max())}")
+    if poison.clean_label:
+        pool = (y == poison.target).nonzero().flatten()
+        count = round(poison.rate * len(pool))
     else:
-        pool = (y != target).nonzero().flatten() if mode == "all_to_one" else torch.arange(len(y))
-        count = round(rate * len(y))
+        pool = (y != poison.target).nonzero().flatten() if poison.mode == "all_to_one" else torch.arange(len(y))
+        count = round(poison.rate * len(y))
     count = min(len(pool), max(1, count))
     chosen = torch.zeros(len(y), dtype=torch.bool)
     chosen[pool[torch.randperm(len(pool), generator=generator)[:count]]] = True
-    return chosen
+    labels = y.clone()
+    if not poison.clean_label:
+        labels[chosen] = wanted_labels(y[chosen], int(y.max()) + 1, poison.target, poison.mode)
+    return chosen, labels
 
 
-def plant(
-    train: Split,
-    generator: torch.Generator,
-    mark: Mark,
-    *,
-    target: int,
-    mode: Mode,
-    rate: float,
-    clean_label: bool,
-) -> Split:
+def plant(poison: Planting, train: Split, generator: torch.Generator) -> Split:
     """The poisoned training set: chosen images marked, and labelled as the attacker wants unless `clean_label`.
 
     Grey levels stay grey levels: marked images are rounded to whole ones, as a stored image would be.
     """
-    y = train.labels
-    chosen = choose(y, generator, target=target, mode=mode, rate=rate, clean_label=clean_label)
-    labels = y.clone()
-    if not clean_label:
-        labels[chosen] = wanted_labels(y[chosen], int(y.max()) + 1, target, mode)
-    return marked(train, chosen, labels, mark)
+    return marked(train, *choose(poison, train.labels, generator), poison.trigger)
 
 
 def marked(train: Split, chosen: Tensor, labels: Tensor, mark: Mark) -> Split:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from robustkit.contracts import Split
 from robustkit.params import check, param
-from robustkit.poisons.planting import Mode, check_goal, choose, marked, wanted_labels
+from robustkit.poisons.planting import Mode, check_goal, choose, marked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +50,7 @@ class WaNet:
 
     def __call__(self, train: Split, generator: torch.Generator) -> Split:
         y = train.labels
-        chosen = choose(
-            y,
-            generator,
-            target=self.target,
-            mode=self.mode,
-            rate=self.rate,
-            clean_label=self.clean_label,
-        )
-        labels = y.clone()
-        if not self.clean_label:
-            labels[chosen] = wanted_labels(y[chosen], int(y.max()) + 1, self.target, self.mode)
+        chosen, labels = choose(self, y, generator)
         poisoned = marked(train, chosen, labels, self.trigger)
         rest = (~chosen).nonzero().flatten()
         count = min(len(rest), round(self.noise_rate * len(y)))

@@ -71,3 +71,16 @@ def test_reference_files(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(UsageError, match="not valid JSON"):
         calibration.read_reference(str(path), "mmbd")
+
+
+def test_a_judgement_names_what_stands_out_by_either_way() -> None:
+    scores = np.array([0.1, 9.0, 0.3, -0.2, 0.0, 0.2, 7.5])
+    index = calibration.deviations(scores)
+    found = calibration.judge(scores, index, [], 0.05)
+    assert found.order[:3] == (1, 6, 2)
+    assert (found.flagged, found.classes) == (True, (1, 6))
+    assert found.p_value == calibration.p_value(float(index.max()), 7)
+    ranked = calibration.judge(scores, index, [8.0] * 39, 0.05)  # clean models reach 8: only class 1 stands out
+    assert (ranked.flagged, ranked.classes, ranked.p_value) == (True, (1,), pytest.approx(1 / 40))
+    quiet = calibration.judge(scores, index, [10.0] * 39, 0.05)
+    assert (quiet.flagged, quiet.classes, quiet.score) == (False, (1,), 9.0)
