@@ -62,6 +62,10 @@ RecipeOption = Annotated[
 Targets = Annotated[
     str | None, typer.Option("--targets", help="For targeted attacks: least_likely, random or next class.")
 ]
+Eot = Annotated[
+    int | None,
+    typer.Option("--eot", help="Draws that gradient attacks average over, of models that draw random numbers."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 

@@ -167,7 +167,8 @@ def _judge(
     """Measure the open cells of one subject."""
     example, _ = plan.data.test.batch(torch.arange(min(64, plan.count)))
     example = example.to(plan.device)
-    arena = Arena(built.model, _search_precision(built, plan, store, example), plan.spec.batch_size, example)
+    precision = _search_precision(built, plan, store, example)
+    arena = Arena(built.model, precision, plan.spec.batch_size, example, eot=plan.spec.eot)
     for cell in cells:
         try:
             record, columns = _measure(cell, arena, plan, store, listen, built, ready)
