@@ -229,6 +229,7 @@ def evaluate(
     *,
     precision: Precision = "auto",
     batch_size: int | None = None,
+    eot: int = 1,
     seed: int = 0,
     host: Host | None = None,
     listen: Listener = ignore,
@@ -242,6 +243,7 @@ def evaluate(
         threat: `Threat`, or norm and eps in input units: ("linf", 8/255).
         precision: of the search; verdicts are always float32.
         batch_size: samples a forward pass at most.
+        eot: draws over which attacks that follow gradients average the logits, of a model that draws random numbers.
         seed: part of what seeds the attacks.
         host: None is all installed plugins.
         listen: told about progress.
@@ -271,6 +273,7 @@ def evaluate(
         "eps": [threat.eps],
         "precision": precision,
         "seeds": [seed],
+        "eot": eot,
         "device": device,
         "dataset": "tensors",
         "model": type(model).__name__,

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from robustkit.attacks.climb import climb, usual_step
 from robustkit.attacks.fits import require_norm
-from robustkit.attacks.losses import LOSSES, Loss, named
+from robustkit.attacks.losses import OWN_LOSS, LossName, check_loss, chosen
 from robustkit.contracts import Threat
-from robustkit.factory import call_factory, import_factory, is_reference
 from robustkit.norms import random_start
-from robustkit.params import ParamError, UsageError, check, param
+from robustkit.params import check, param
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,8 @@ class Adaptive:
         steps: of the search.
         step_size: in input units; none: 2.5 · eps / steps in linf, 5 in l2 and l1.
         restarts: random starts; what has fallen is not tried again.
-        draws: passes that each step averages; 1 suffices unless the model draws random numbers.
+        draws: passes that each step averages; 1 suffices unless the model draws random numbers. A bench's `eot` does
+            the same for every attack that follows gradients; where both are given, their product counts.
         loss: "cross_entropy", "margin", "dlr", or "package.module:function", a function of yours.
         targeted: y are classes to reach, not labels to leave; a loss of yours is then to be maximised towards y.
 
@@ -48,21 +48,17 @@ class Adaptive:
     )
     restarts: int = param(1, "random starts", low=1)
     draws: int = param(1, "passes that each step averages (EOT)", low=1)
-    loss: str = param("margin", "name, or package.module:function of logits and y")
+    loss: LossName | str = param("margin", OWN_LOSS)
     targeted: bool = param(False, "y are classes to reach")
 
     def __post_init__(self) -> None:
         check(self)
-        if self.loss not in LOSSES and not is_reference(self.loss):
-            raise ParamError(
-                f"Adaptive: loss={self.loss!r} is not one of {', '.join(LOSSES)}, nor the path of a function, "
-                "'package.module:function'"
-            )
+        check_loss("Adaptive", self.loss)
 
     @torch.no_grad()  # but for the passes that say otherwise
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         require_norm("adaptive", threat)
-        loss = self._loss()
+        loss = chosen(self.loss, self.targeted)
         network = model if self.draws == 1 else Averaged(model, self.draws)
         length = usual_step(threat, self.steps) if self.step_size is None else self.step_size
         best = x.clone()
@@ -87,21 +83,6 @@ class Adaptive:
             better = reached > value[rows]
             best[rows[better]], value[rows[better]] = found[better], reached[better]
         return best
-
-    def _loss(self) -> Loss:
-        for name in LOSSES:
-            if self.loss == name:
-                return named(name, self.targeted)
-        path, function = self.loss, import_factory(self.loss)
-
-        def own(logits: Tensor, y: Tensor) -> Tensor:
-            values = call_factory(path, function, logits, y)
-            if not isinstance(values, Tensor) or values.shape != y.shape:
-                shown = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-                raise UsageError(f"{path} returned {shown} for {len(y)} samples; return one loss a sample, ({len(y)},)")
-            return values
-
-        return own
 
 
 class Averaged(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks.ascent import ascend
 from robustkit.attacks.fits import require_norm
-from robustkit.attacks.losses import Loss, LossName, dlr_targeted, named
+from robustkit.attacks.losses import LOSSES, OWN_LOSS, Loss, LossName, check_loss, chosen, dlr_targeted
 from robustkit.contracts import Threat
 from robustkit.norms import project, random_start
 from robustkit.params import ParamError, check, param
@@ -36,7 +36,8 @@ class APGD:
     Fields:
         steps: gradient evaluations a restart.
         restarts: random starts, for each class aimed at; those that have fallen are not tried again.
-        loss: "cross_entropy", "margin" (Carlini & Wagner), "dlr" (3 classes or more) or "dlr_targeted" (4 or more).
+        loss: "cross_entropy", "margin" (Carlini & Wagner), "dlr" (3 classes or more), "dlr_targeted" (4 or more), or
+            "package.module:function", a function of yours that takes logits (N, K) and y (N,) and returns (N,).
         classes: likeliest wrong classes that dlr_targeted aims at, as far as the model has as many.
         targeted: y are classes to reach, not labels to leave.
 
@@ -47,12 +48,13 @@ class APGD:
 
     steps: int = param(100, "gradient evaluations a restart", low=1)
     restarts: int = param(1, "random starts", low=1)
-    loss: Literal["cross_entropy", "margin", "dlr", "dlr_targeted"] = param("cross_entropy", "what is maximised")
+    loss: LossName | Literal["dlr_targeted"] | str = param("cross_entropy", OWN_LOSS)
     classes: int = param(9, "wrong classes that dlr_targeted aims at", low=1)
     targeted: bool = param(False, "y are classes to reach")
 
     def __post_init__(self) -> None:
         check(self)
+        check_loss("APGD", self.loss, (*LOSSES, "dlr_targeted"))
         if self.targeted and self.loss == "dlr_targeted":
             raise ParamError(
                 "APGD: loss='dlr_targeted' chooses its targets itself, so that targeted=True says nothing; "
@@ -77,8 +79,7 @@ class APGD:
 
     def polish(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor, threat: Threat) -> Tensor:
         """A tenth of the steps, an eighth as long at first, from where the search ended."""
-        name: LossName = "dlr" if self.loss == "dlr_targeted" else self.loss
-        loss = named(name, self.targeted)
+        loss = chosen("dlr" if self.loss == "dlr_targeted" else self.loss, self.targeted)
         steps = max(1, self.steps // 10)
         found, _ = ascend(model, x, y, threat, x_adv, steps=steps, loss=loss, targeted=self.targeted, stride=0.125)
         return found
@@ -86,7 +87,7 @@ class APGD:
     def _search(self, model: nn.Module, x: Tensor, y: Tensor, goal: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
         loss: Loss = dlr_targeted
         if self.loss != "dlr_targeted":
-            loss = named(self.loss, self.targeted)
+            loss = chosen(self.loss, self.targeted)
         if threat.norm != "l1":
             start = random_start(x, threat)
             return ascend(model, x, y, threat, start, steps=self.steps, loss=loss, goal=goal, targeted=self.targeted)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks.climb import climb, usual_step
 from robustkit.attacks.fits import require_norm
-from robustkit.attacks.losses import named
+from robustkit.attacks.losses import OWN_LOSS, LossName, check_loss, chosen
 from robustkit.contracts import Threat
 from robustkit.params import check, param
 
@@ -24,6 +24,7 @@ class BIM:
         steps: gradient evaluations.
         step_size: length of a step in input units. None: 2.5 · eps / steps, 5 · eps / steps in
             l2 and l1.
+        loss: "cross_entropy", as in the paper, "margin", "dlr", or "package.module:function", a function of yours.
         targeted: y are classes to reach (the paper takes the least likely one), not labels to leave.
 
     Shapes: x (N, C, H, W) float in [0, 1]; y (N,) int64; returns like x.
@@ -34,10 +35,12 @@ class BIM:
     step_size: float | None = param(
         None, "length of a step; none: 2.5 eps / steps, 5 in l2 and l1", unit="input units", low=0
     )
+    loss: LossName | str = param("cross_entropy", OWN_LOSS)
     targeted: bool = param(False, "y are classes to reach")
 
     def __post_init__(self) -> None:
         check(self)
+        check_loss("BIM", self.loss)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         require_norm("bim", threat)
@@ -59,7 +62,7 @@ class BIM:
             start,
             steps=steps,
             step_size=step_size * stride,
-            loss=named("cross_entropy", self.targeted),
+            loss=chosen(self.loss, self.targeted),
             targeted=self.targeted,
         )
         return found

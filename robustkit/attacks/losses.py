@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustkit.params import UsageError
+from robustkit.factory import call_factory, import_factory, is_reference
+from robustkit.params import ParamError, UsageError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LossName = Literal["cross_entropy", "margin", "dlr"]
@@ -67,6 +68,45 @@ def named(name: LossName, targeted: bool) -> Loss:
     """The loss to *maximise*: away from y, or towards y where the attack is targeted."""
     loss: Loss = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}[name]
     return (lambda logits, y: -loss(logits, y)) if targeted else loss
+
+
+OWN_LOSS = 'what is maximised: a name, or "package.module:function" of logits and y'
+
+
+def check_loss(owner: str, loss: str, names: tuple[str, ...] = LOSSES) -> None:
+    """Refuse what is neither one of `names` nor has the form "package.module:function".
+
+    Raises:
+        ParamError: naming `owner`, the component.
+    """
+    if loss not in names and not is_reference(loss):
+        raise ParamError(
+            f"{owner}: loss={loss!r} is not one of {', '.join(names)}, nor the path of a function, "
+            "'package.module:function'"
+        )
+
+
+def chosen(loss: str, targeted: bool) -> Loss:
+    """The loss to maximise, by its name, or the user's own: it takes logits (N, K) and y (N,), and returns (N,).
+
+    A loss of the user's is maximised as it is, towards y where the attack is targeted.
+
+    Raises:
+        UsageError: the function cannot be imported; called, that it fails, or returns another shape.
+    """
+    for name in LOSSES:
+        if loss == name:
+            return named(name, targeted)
+    function = import_factory(loss)
+
+    def own(logits: Tensor, y: Tensor) -> Tensor:
+        values = call_factory(loss, function, logits, y)
+        if not isinstance(values, Tensor) or values.shape != y.shape:
+            shown = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise UsageError(f"{loss} returned {shown} for {len(y)} samples; return one loss a sample, ({len(y)},)")
+        return values
+
+    return own
 
 
 def reached(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:

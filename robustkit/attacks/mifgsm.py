@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks.climb import climb
 from robustkit.attacks.fits import require_norm
-from robustkit.attacks.losses import named
+from robustkit.attacks.losses import OWN_LOSS, LossName, check_loss, chosen
 from robustkit.contracts import Threat
 from robustkit.params import check, param
 
@@ -25,6 +25,7 @@ class MIFGSM:
         steps: gradient evaluations.
         step_size: length of a step in input units. None: eps / steps, as in the paper.
         decay: of the momentum; the paper's 1.0 sums all gradients.
+        loss: "cross_entropy", as in the paper, "margin", "dlr", or "package.module:function", a function of yours.
         targeted: y are classes to reach, not labels to leave.
 
     Shapes: x (N, C, H, W) float in [0, 1]; y (N,) int64; returns like x.
@@ -34,10 +35,12 @@ class MIFGSM:
     steps: int = param(10, "gradient evaluations", low=1)
     step_size: float | None = param(None, "length of a step; none: eps / steps", unit="input units", low=0)
     decay: float = param(1.0, "of the momentum", low=0)
+    loss: LossName | str = param("cross_entropy", OWN_LOSS)
     targeted: bool = param(False, "y are classes to reach")
 
     def __post_init__(self) -> None:
         check(self)
+        check_loss("MIFGSM", self.loss)
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         require_norm("mifgsm", threat)
@@ -59,7 +62,7 @@ class MIFGSM:
             start,
             steps=steps,
             step_size=step_size * stride,
-            loss=named("cross_entropy", self.targeted),
+            loss=chosen(self.loss, self.targeted),
             targeted=self.targeted,
             decay=self.decay,
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks.climb import climb, usual_step
 from robustkit.attacks.fits import require_norm
-from robustkit.attacks.losses import LossName, named
+from robustkit.attacks.losses import OWN_LOSS, LossName, check_loss, chosen
 from robustkit.contracts import Threat
 from robustkit.norms import random_start
 from robustkit.params import ParamError, check, param
@@ -31,7 +31,8 @@ class PGD:
         step_size: length of a step in input units, in the norm of the threat model. None: 2.5 ·
             eps / steps in linf, 5 · eps / steps in l2 and l1 (`usual_step` says why).
         restarts: random starts; those that have fallen are not tried again. More than 1 needs random_start.
-        loss: "cross_entropy", "margin" (Carlini & Wagner) or "dlr" (Croce & Hein; 3 classes or more).
+        loss: "cross_entropy", "margin" (Carlini & Wagner), "dlr" (Croce & Hein; 3 classes or more), or
+            "package.module:function", a function of yours that takes logits (N, K) and y (N,) and returns (N,).
         random_start: begin at a random point of the ball; otherwise at the clean input.
         targeted: y are classes to reach, not labels to leave.
 
@@ -44,12 +45,13 @@ class PGD:
         None, "length of a step; none: 2.5 eps / steps, 5 in l2 and l1", unit="input units", low=0
     )
     restarts: int = param(1, "random starts", low=1)
-    loss: LossName = param("cross_entropy", "what is maximised")
+    loss: LossName | str = param("cross_entropy", OWN_LOSS)
     random_start: bool = param(True, "begin at a random point of the ball")
     targeted: bool = param(False, "y are classes to reach")
 
     def __post_init__(self) -> None:
         check(self)
+        check_loss("PGD", self.loss)
         if self.restarts > 1 and not self.random_start:
             raise ParamError(
                 f"PGD: restarts={self.restarts} with random_start=False would repeat one search; "
@@ -88,6 +90,6 @@ class PGD:
             start,
             steps=steps,
             step_size=step_size * stride,
-            loss=named(self.loss, self.targeted),
+            loss=chosen(self.loss, self.targeted),
             targeted=self.targeted,
         )

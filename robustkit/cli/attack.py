@@ -26,6 +26,7 @@ def attack(
     limit: Annotated[int, typer.Option("--limit", help="Attack the first N test images.")] = 100,
     epochs: options.Epochs = None,
     targets: options.Targets = None,
+    eot: options.Eot = None,
     device: options.Device = None,
     precision: options.Precision = None,
     batch_size: options.BatchSize = None,
@@ -68,6 +69,7 @@ def attack(
         limit=limit,
         recipe=options.recipe(epochs, None),
         targets=targets,
+        eot=eot,
         device=device,
         precision=precision,
         batch_size=batch_size,
@@ -85,7 +87,7 @@ def attack(
         assert attack is not None
     example = plan.data.test.batch(torch.arange(min(64, plan.count)))[0].to(plan.device)
     settled = choose_precision(built.model, example, plan.spec.precision)
-    arena = Arena(built.model, settled, plan.spec.batch_size, example)
+    arena = Arena(built.model, settled, plan.spec.batch_size, example, eot=plan.spec.eot)
     parts = []
     for block in range(plan.blocks):
         rows = torch.arange(block * BLOCK, min((block + 1) * BLOCK, plan.count))

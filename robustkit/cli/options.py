@@ -68,6 +68,10 @@ Executor = Annotated[
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Worker processes; each takes a GPU, or a share of the cores.")
 ]
+Eot = Annotated[
+    int | None,
+    typer.Option("--eot", help="Draws that gradient attacks average over, of models that draw random numbers."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 

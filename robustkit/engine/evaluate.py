@@ -57,12 +57,16 @@ class Arena:
         precision: of the search.
         batch_size: samples a forward pass at most; None: as many as an attack asks for, until memory runs out.
         example: a few inputs, on which the copies are compared with the model.
+        eot: draws over which attacks that follow gradients average the logits, of a model that draws random numbers.
     """
 
-    def __init__(self, model: nn.Module, precision: Chosen, batch_size: int | None, example: Tensor) -> None:
+    def __init__(
+        self, model: nn.Module, precision: Chosen, batch_size: int | None, example: Tensor, *, eot: int = 1
+    ) -> None:
         self.model = model
         self.precision = precision
         self._batch_size = batch_size
+        self._eot = eot
         self._example = example[:2]
         self._networks: dict[Chosen, Chunked] = {}
         self._judge = Chunked(model, batch_size)
@@ -117,7 +121,7 @@ class Arena:
             if targeted and logits is not None:
                 target[rows] = choose_targets(logits, y, targets, seed)[rows]
             x_adv, violation, adv_pred = x.clone(), torch.zeros_like(attacked), clean_pred.clone()
-            search = Search(attack, threat, seed, self._network, self.logits, steady=self._steady)
+            search = Search(attack, threat, seed, self._network, self.logits, steady=self._steady, eot=self._eot)
             precision = search.precision(self.precision)
             queries = torch.zeros_like(y) if search.counts else None
             if len(rows):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustkit.attacks.adaptive import Averaged
 from robustkit.contracts import Threat
 from robustkit.engine.batching import Chunked, out_of_memory
 from robustkit.engine.counting import Counter, Tally
@@ -35,6 +36,8 @@ class Search:
         network: the private copy of the model in a precision.
         logits: the host's own float32 pass through the model itself.
         steady: the model answers the same each time.
+        eot: where it does not, and the attack follows gradients, it is shown the mean of the logits over so many draws
+            (expectation over transformation; Athalye et al. 2018, https://arxiv.org/abs/1707.07397).
 
     Fields:
         tally: passes of the search, in samples.
@@ -52,12 +55,14 @@ class Search:
         logits: Callable[[Tensor], Tensor],
         *,
         steady: bool,
+        eot: int = 1,
     ) -> None:
         assert isinstance(attack.entry, AttackEntry)
         self._attack: Any = attack.value
         self._name = attack.label
         self._entry = attack.entry
         self._bounded = attack.entry.goal == "budget" and bool(attack.entry.norms)
+        self._draws = 1 if steady or attack.entry.knowledge != "white-box" else eot
         self.counts = attack.entry.knowledge != "white-box" and hasattr(attack.value, "counted")
         # native attacks, and those that count, drop what has fallen themselves
         self._drops = self._bounded and steady and not self.counts and attack.registered.provider.name != BUILTIN
@@ -149,7 +154,7 @@ class Search:
         )
 
     def _settled(
-        self, call: Callable[[Counter], object], x: Tensor, precision: Chosen, seed: int
+        self, call: Callable[[nn.Module], object], x: Tensor, precision: Chosen, seed: int
     ) -> tuple[Tensor, Tensor]:
         """What one call returns, inside of box and ball; with less at once where memory runs out."""
         network = self._network(precision)
@@ -157,7 +162,7 @@ class Search:
             counter = Counter(network)
             try:
                 with self._guarded(counter, seed):
-                    returned = call(counter)
+                    returned = call(counter if self._draws == 1 else Averaged(counter, self._draws).eval())
             except (RuntimeError, MemoryError) as error:
                 if not (out_of_memory(error) and network.halve(len(x))):
                     raise

@@ -99,6 +99,7 @@ def cell_of(
             "threat": [threat.norm, threat.eps],
             "targets": spec.targets,
             "earlier": list(earlier),
+            **({} if spec.eot == 1 else {"eot": spec.eot}),
             **({} if surrogate is None else {"surrogate": surrogate.key}),
         }
     stream = key_of(

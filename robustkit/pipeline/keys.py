@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -37,11 +38,11 @@ def component_content(component: Component) -> dict[str, Any]:
 
     Who brings it, in which version, with which parameters; the versions of the libraries it wraps; and a hash
     of its source file, so that an author who edits a method without a new version is not shown old numbers. A
-    parameter that names a file stands for its content, too.
+    parameter that names a file, or a function of the user's, stands for the file's content, too.
     """
     provider = component.registered.provider
-    files = {name: Path(text).expanduser() for name, text in component.params.items() if isinstance(text, str)}
-    hashes = {name: file_hash(path) for name, path in files.items() if path.is_file()}
+    files = {name: _file_of(text) for name, text in component.params.items() if isinstance(text, str)}
+    hashes = {name: file_hash(path) for name, path in files.items() if path is not None}
     return {
         "name": component.registered.qualified,
         "distribution": provider.distribution,
@@ -51,6 +52,17 @@ def component_content(component: Component) -> dict[str, Any]:
         "params": dict(component.params),
         **({"files": hashes} if hashes else {}),
     }
+
+
+def _file_of(text: str) -> Path | None:
+    """The file that a parameter names, or in which "package.module:function" is written; None where it is neither."""
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    with contextlib.suppress(UsageError, TypeError):  # what cannot be imported is told when it is used
+        source = inspect.getsourcefile(inspect.unwrap(import_factory(text))) if is_reference(text) else None
+        return Path(source) if source and Path(source).is_file() else None
+    return None
 
 
 def library_versions(component: Component) -> dict[str, str]:

@@ -105,7 +105,7 @@ def run(
             continue
         precision, example = _search_precision(built, plan, store)
         if executor is None:
-            arena = Arena(built.model, precision, plan.spec.batch_size, example)
+            arena = Arena(built.model, precision, plan.spec.batch_size, example, eot=plan.spec.eot)
             told(_judge(open_cells, built, arena, plan, store, listen, surrogates.ready))
         else:
             lots.append(Lot.of(open_cells, built))

@@ -41,6 +41,7 @@ class BenchSpec:
         seeds: one trained model each.
         limit: judge the first samples of the test set only.
         targets: how targets are chosen for targeted attacks.
+        eot: draws over which attacks that follow gradients average the logits of a model that draws random numbers.
         cascade: each attack only on what the attacks before it left standing.
         recipe: fields of the data set's training recipe to replace.
         device: "auto", "cpu", "cuda" …
@@ -65,6 +66,7 @@ class BenchSpec:
     seeds: tuple[int, ...] = (0,)
     limit: int | None = None
     targets: Targets = "least_likely"
+    eot: int = 1
     cascade: bool = False
     recipe: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
@@ -75,6 +77,8 @@ class BenchSpec:
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"limit={self.limit} must be at least 1")
+        if self.eot < 1:
+            raise UsageError(f"eot={self.eot} must be at least 1")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch_size={self.batch_size} must be at least 1")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:

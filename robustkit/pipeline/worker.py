@@ -134,7 +134,9 @@ class Worker:
                 "a model that brings its weights must bring the same ones to every machine"
             )
         example, _ = plan.data.test.batch(torch.arange(min(64, plan.count)))
-        return Arena(built.model, self._job["precision"], plan.spec.batch_size, example.to(plan.device))
+        return Arena(
+            built.model, self._job["precision"], plan.spec.batch_size, example.to(plan.device), eot=plan.spec.eot
+        )
 
     def _fetch_weights(self, subject: Subject) -> None:
         """What the driver trained lies where this worker will look for it."""

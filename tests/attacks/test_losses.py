@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from typing import get_args
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -8,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustkit.attacks.losses import LOSSES, LossName, cross_entropy, dlr, margin, named, reached
-from robustkit.params import UsageError
+from robustkit.contracts import Threat
+from robustkit.host import Host
+from robustkit.params import ParamError, UsageError
 
 LOGITS = torch.tensor([[3.0, 1.0, 0.0, -1.0], [3.0, 1.0, 0.0, -1.0], [0.5, 0.5, 0.5, -2.0]])
 Y = torch.tensor([0, 2, 3])
@@ -65,3 +70,47 @@ def test_two_classes_have_no_third_logit() -> None:
 
 def test_the_names_are_those_of_the_type() -> None:
     assert get_args(LossName) == LOSSES
+
+
+OWN = "own_losses_of_these_tests"
+
+
+@pytest.fixture
+def own() -> Iterator[None]:
+    module = ModuleType(OWN)
+    module.mine = margin  # type: ignore[attr-defined]
+    module.total = lambda logits, y: margin(logits, y).sum()  # type: ignore[attr-defined]
+    module.broken = lambda logits, y: 1 / 0  # type: ignore[attr-defined]
+    sys.modules[OWN] = module
+    yield
+    del sys.modules[OWN]
+
+
+@pytest.mark.parametrize("name", ["bim", "pgd", "mifgsm", "apgd", "adaptive"])
+def test_a_loss_of_one_s_own_is_followed(trained: Any, own: None, name: str) -> None:
+    model, x, y = trained.model, trained.x[:20], trained.y[:20]
+    found = []
+    for loss in (f"{OWN}:mine", "margin", "cross_entropy"):
+        torch.manual_seed(0)
+        attack = Host(discover=False).build("attack", f"{name}:loss={loss}:steps=4").value
+        found.append(attack(model, x, y, Threat("l2", 0.3)))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    if hasattr(attack, "polish"):
+        attack = Host(discover=False).build("attack", f"{name}:loss={OWN}:mine").value
+        assert attack.polish(model, x, found[0], y, Threat("l2", 0.3)).shape == x.shape
+
+
+@pytest.mark.parametrize("name", ["bim", "pgd", "mifgsm", "apgd", "adaptive"])
+def test_a_bad_loss_of_one_s_own_is_refused(trained: Any, own: None, name: str) -> None:
+    model, x, y, threat, host = trained.model, trained.x[:3], trained.y[:3], Threat("linf", 0.1), Host(discover=False)
+    with pytest.raises(ParamError, match="loss='marign' is not one of cross_entropy, margin, dlr"):
+        host.build("attack", f"{name}:loss=marign")
+    for loss, message in (
+        ("no_such_module:loss", "cannot be imported"),
+        (f"{OWN}:absent", "has no 'absent'"),
+        (f"{OWN}:total", r"return one loss a sample, \(3,\)"),
+        (f"{OWN}:broken", "failed with ZeroDivisionError"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            host.build("attack", f"{name}:loss={loss}").value(model, x, y, threat)

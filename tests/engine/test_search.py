@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustkit.attacks.bim import BIM
 from robustkit.attacks.fgsm import FGSM
 from robustkit.attacks.pgd import PGD
 from robustkit.contracts import Threat
@@ -256,3 +257,62 @@ def test_a_count_of_another_kind_is_an_error(
 ) -> None:
     with pytest.raises(CellError, match=r"queries for 24 samples, not int64 \(24,\)"):
         attack_block(network, component(Counts(answer), knowledge="score"), *samples, BALL)
+
+
+class Squares(nn.Module):
+    """Logits Σ a_i (x_i + s ξ_i)² + b with ξ ~ N(0, 1); their expectation is Σ a_i (x_i² + s²) + b."""
+
+    def __init__(self, spread: float, *, expected: bool = False) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(3)
+        self.a = 0.02 * torch.randn(50, 2, generator=draw)
+        self.b = torch.tensor([2.0, 0.0])  # far enough that nothing falls, and the search goes on to its end
+        self.spread, self.expected = spread, expected
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = x.flatten(1)
+        moments = z.square() + self.spread**2 if self.expected else (z + self.spread * torch.randn_like(z)).square()
+        return moments @ self.a + self.b
+
+
+def _averaged(model: nn.Module, attack: Component, eot: int) -> Any:
+    x = 0.3 + 0.4 * torch.rand(40, 2, 5, 5, generator=torch.Generator().manual_seed(4))
+    arena = Arena(model, "fp32", None, x, eot=eot)
+    return x, arena.attack(attack, x, torch.zeros(40, dtype=torch.int64), Threat("linf", 0.1), seed=0)
+
+
+def _lead(x_adv: Tensor, x: Tensor) -> Tensor:
+    """(N,) by how much the expected margin shrank."""
+    network = Squares(0.5, expected=True)
+    before, after = (network(z)[:, 1] - network(z)[:, 0] for z in (x, x_adv))
+    return after - before
+
+
+def test_many_draws_are_the_attack_on_the_expectation(component: Make) -> None:
+    fgsm, bim = component(FGSM()), component(BIM(steps=10, loss="margin"))
+    x, exact = _averaged(Squares(0.5, expected=True), fgsm, 1)
+    _, many = _averaged(Squares(0.5), fgsm, 300)
+    _, one = _averaged(Squares(0.5), fgsm, 1)
+    assert int(exact.attacked.sum()) == len(x)
+    # the sign of x_i + 0.5 · mean ξ_i, x_i ≥ 0.3: wrong for one draw in 6, for the mean of 300 beyond ten deviations;
+    # what differs else are values whose two classes pull almost alike
+    same, single = (((found.x_adv - exact.x_adv).abs() <= 1e-6).double().mean() for found in (many, one))
+    assert float(same) >= 0.97
+    assert float(single) <= 0.95
+    _, exact = _averaged(Squares(0.5, expected=True), bim, 1)
+    _, many = _averaged(Squares(0.5), bim, 100)
+    assert float((_lead(many.x_adv, x) / _lead(exact.x_adv, x)).min()) >= 0.97
+    assert float(_lead(one.x_adv, x).mean()) <= 0.9 * float(_lead(many.x_adv, x).mean())
+
+
+def test_draws_are_for_gradients_of_random_networks(network: nn.Module, samples: Samples, component: Make) -> None:
+    _, one = _averaged(Squares(0.5), component(FGSM()), 1)
+    _, many = _averaged(Squares(0.5), component(FGSM()), 7)
+    assert (many.forwards, many.backwards) == (7 * one.forwards, 7 * one.backwards)
+    _, blind = _averaged(Squares(0.5), component(FGSM(), knowledge="score"), 7)
+    assert blind.forwards == one.forwards
+    passes = [
+        Arena(network, "fp32", None, samples[0], eot=eot).attack(component(FGSM()), *samples, BALL, seed=0).forwards
+        for eot in (1, 7)
+    ]
+    assert passes[0] == passes[1]  # it answers the same each time

@@ -60,6 +60,7 @@ def test_what_changes_no_number_changes_no_key(spec: Spec, host: Host, change: d
         {"eps": (0.11,)},
         {"limit": 300},
         {"targets": "next"},
+        {"eot": 3},
         {"precision": "bf16"},
     ],
     ids=lambda change: next(iter(change)),
@@ -96,6 +97,19 @@ def test_ordinary_training_does_not_depend_on_the_threat(spec: Spec, host: Host)
     one, other = make_plan(spec(), host), make_plan(spec(eps=(0.2,)), host)
     assert one.subjects[0].key == other.subjects[0].key
     assert one.subjects[1].key != other.subjects[1].key
+
+
+def test_a_loss_of_one_s_own_stands_for_its_file(
+    spec: Spec, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = []
+    for sign in ("", "-"):
+        text = f"def mine(logits, y):\n    return {sign}logits.sum(dim=1)\n"
+        (tmp_path / "losses_of_a_user.py").write_text(text)
+        keys.append(make_plan(spec(attacks=("pgd:loss=losses_of_a_user:mine",)), host).cells[-1].key)
+    assert keys[0] != keys[1]
+    assert make_plan(spec(attacks=("pgd:loss=losses_of_a_user:mine",)), host).cells[-1].key == keys[1]
 
 
 def test_random_draws_do_not_depend_on_the_number_of_samples_or_the_model(spec: Spec, host: Host) -> None:
