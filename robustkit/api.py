@@ -28,6 +28,7 @@ from robustkit.pipeline.lineup import external_subject
 from robustkit.pipeline.plan import Plan, make_plan, plan_cells
 from robustkit.pipeline.run import run
 from robustkit.pipeline.spec import BenchSpec, component_text
+from robustkit.pipeline.spend import spend
 from robustkit.pipeline.store import ModelCache, Record, RunStore
 from robustkit.pipeline.subjects import Built, build_subject, kept_path
 from robustkit.report.files import markdown
@@ -121,7 +122,8 @@ def bench(
             goes on where it stopped and answers from its records when it is done.
         host: None is all installed plugins.
         listen: told about progress.
-        **settings: any other field of `robustkit.pipeline.spec.BenchSpec`: dataset, model, norm, eps, seeds …
+        **settings: any other field of `robustkit.pipeline.spec.BenchSpec`: dataset, model, norm, eps, seeds …;
+            budget=600 or "10m" spends so much time of attacks where it lowers robust accuracy most.
 
     Raises:
         UsageError: a name, parameter or file that doesn't fit, before anything is trained.
@@ -138,7 +140,8 @@ def run_plan(plan: Plan, directory: Path, host: Host, listen: Listener = ignore)
     store = RunStore(directory)
     store.open()
     try:
-        records = run(plan, store, host=host, cache=ModelCache(), listen=listen)
+        measure = run if plan.spec.budget is None else spend
+        records = measure(plan, store, host=host, cache=ModelCache(), listen=listen)
         found = result_of(store, records)
         if plan.planted is None and not plan.spec.detectors:
             return found
@@ -213,6 +216,7 @@ def evaluate(
     precision: Precision = "auto",
     batch_size: int | None = None,
     seed: int = 0,
+    budget: float | str | None = None,
     host: Host | None = None,
     listen: Listener = ignore,
 ) -> BenchResult:
@@ -226,6 +230,8 @@ def evaluate(
         precision: of the search; verdicts are always float32.
         batch_size: samples a forward pass at most.
         seed: part of what seeds the attacks.
+        budget: seconds of attacks ("90s", "10m" or a number), spent where they lower robust accuracy most, each on
+            what still stands. Without attacks, [], a portfolio is taken. None: every attack on every sample.
         host: None is all installed plugins.
         listen: told about progress.
 
@@ -258,6 +264,7 @@ def evaluate(
         "dataset": "tensors",
         "model": type(model).__name__,
         **({} if batch_size is None else {"batch_size": batch_size}),
+        **({} if budget is None else {"budget": budget}),
     }
     spec = BenchSpec.from_plain(given, "evaluate")
     subject = external_subject(type(model).__name__, seed, "held by the caller")
@@ -267,7 +274,8 @@ def evaluate(
         store = RunStore(Path(folder) / "run")
         store.open()
         try:
-            records = run(plan, store, host=host, cache=ModelCache(), listen=listen, build=lambda _: built)
+            measure = run if budget is None else spend
+            records = measure(plan, store, host=host, cache=ModelCache(), listen=listen, build=lambda _: built)
             found = result_of(store, records)
         finally:
             store.close()

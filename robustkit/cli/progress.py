@@ -69,6 +69,8 @@ class Progress:
             self._show(words, event.done, event.blocks, "")
         elif isinstance(event, events.Certified):
             self._show(event.words, event.done, event.total, "")
+        elif isinstance(event, events.Spent):
+            self._spent(event)
         elif isinstance(event, events.CellDone) and not event.reused:
             self._cell(event)
 
@@ -85,6 +87,12 @@ class Progress:
         note = f"{progress.images_per_second:,.0f} images/s, {progress.seconds_left:.0f} s left, {_values(told)}{last}"
         self._show(words, progress.step, progress.steps, note)
 
+    def _spent(self, event: Any) -> None:
+        from robustkit.report.spending import bounds
+
+        words = f"{event.cell.subject.label} / {event.cell.label}, {event.seconds:.0f} of {event.budget:.0f} s"
+        self._show(words, event.seconds, event.budget, f"worst case at most {bounds(event.bounds)}")
+
     def _cell(self, event: Any) -> None:
         record = event.record
         words = f"{event.cell.subject.label} / {event.cell.label}"
@@ -95,7 +103,7 @@ class Progress:
         share = next(record["metrics"][name] for name in names if name in record["metrics"])
         self._say(f"{words}: {100 * share:.1f} % in {record['seconds']:.1f} s")
 
-    def _show(self, words: str, done: int, total: int, note: str) -> None:
+    def _show(self, words: str, done: float, total: float, note: str) -> None:
         if self._live is not None:
             self._live.update(self._task, description=words, completed=done, total=total, note=note)
         elif time.monotonic() - self._said > _EVERY_SECONDS:

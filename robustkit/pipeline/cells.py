@@ -97,6 +97,7 @@ def cell_of(
             "threat": [threat.norm, threat.eps],
             "targets": spec.targets,
             "earlier": list(earlier),
+            **({} if spec.budget is None else {"what stands of": sorted(spec.attacks)}),
         }
     stream = key_of(
         {
@@ -151,5 +152,7 @@ def _estimate(attack: Component | None) -> int | None:
     if "queries" in params and params["queries"] is not None:
         return int(params["queries"])
     if "steps" in params and params["steps"] is not None:
-        return 2 * int(params["steps"]) * int(params.get("restarts") or 1)
+        one = 2 * int(params["steps"]) * int(params.get("restarts") or 1)
+        every = "classes" in params and params.get("loss", "dlr_targeted") == "dlr_targeted"  # one after the other
+        return one * int(params["classes"]) if every else one
     return None

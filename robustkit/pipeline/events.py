@@ -64,7 +64,24 @@ class Certified:
     total: int
 
 
-Event = SubjectReady | Waiting | TrainingStep | CellStarted | BlockDone | CellDone | Certified
+@dataclass(frozen=True)
+class Spent:
+    """One more block was attacked on a budget.
+
+    Args:
+        cell, block: which.
+        seconds, budget: spent, and to be spent.
+        bounds: of each model label, seed, and the share that stands all attacks so far with its 95 % interval.
+    """
+
+    cell: Cell
+    block: int
+    seconds: float
+    budget: float
+    bounds: tuple[tuple[str, int, float, float, float], ...]
+
+
+Event = SubjectReady | Waiting | TrainingStep | CellStarted | BlockDone | CellDone | Certified | Spent
 Listener = Callable[[Event], None]
 
 

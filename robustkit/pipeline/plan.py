@@ -17,6 +17,7 @@ from robustkit.pipeline.certificates import plan_certifier
 from robustkit.pipeline.detect import Planted, plant_poison
 from robustkit.pipeline.keys import key_of
 from robustkit.pipeline.lineup import Subject, plan_subjects
+from robustkit.pipeline.portfolio import portfolio
 from robustkit.pipeline.spec import BenchSpec, apply_recipe
 from robustkit.pipeline.threats import threat_of, threats_of, train_eps
 from robustkit.tables import column_names
@@ -99,6 +100,8 @@ def make_plan(spec: BenchSpec, host: Host) -> Plan:
 def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host) -> Plan:
     """The plan of a spec whose data and subjects are at hand."""
     threats = threats_of(spec, data)
+    if spec.budget is not None and not spec.attacks:
+        spec = dataclasses.replace(spec, attacks=portfolio(threats[0].norm, len(data.classes)))
     attacks = [host.build("attack", text) for text in spec.attacks]
     for attack in attacks:
         check_norm(attack, threats[0], host)
@@ -113,7 +116,7 @@ def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host)
         for attack in attacks:
             for threat in scored_at(attack, threats):
                 cells.append(cell_of(spec, data, count, subject, attack, threat, tuple(earlier)))
-            if spec.cascade:
+            if spec.cascade and spec.budget is None:
                 earlier.append(cells[-1].key)
         cells += [certify_cell(data, count, subject, certifier, threats[-1]) for certifier in certifiers]
     return Plan(

@@ -71,9 +71,9 @@ def run(
     """
     good = _good(plan, store)
     done: dict[str, Record] = {}
-    _describe_plan(plan, store)
+    describe_plan(plan, store)
     if any(cell.key not in good for cell in plan.cells):
-        _write_environment(store, store.read_json("environment.json") | environment(plan.device))
+        write_environment(store, store.read_json("environment.json") | environment(plan.device))
     for subject in plan.subjects:
         cells = [cell for cell in plan.cells if cell.subject is subject]
         built = None
@@ -82,7 +82,7 @@ def run(
                 built = _built(subject, plan, store, host, cache, listen, build)
             except TrainingFailed as failure:  # the other subjects go on
                 for cell in cells:
-                    done[cell.key] = _failed(cell, plan, store, failure.__cause__ or failure, None)
+                    done[cell.key] = failed_record(cell, plan, store, failure.__cause__ or failure, None)
                     listen(CellDone(cell, done[cell.key], False))
                 continue
             good = {key: record for key, record in good.items() if not _other_weights(record, built)}
@@ -165,12 +165,12 @@ def _judge(
     """Measure the open cells of one subject."""
     example, _ = plan.data.test.batch(torch.arange(min(64, plan.count)))
     example = example.to(plan.device)
-    arena = Arena(built.model, _search_precision(built, plan, store, example), plan.spec.batch_size, example)
+    arena = Arena(built.model, search_precision(built, plan, store, example), plan.spec.batch_size, example)
     for cell in cells:
         try:
             record, columns = _measure(cell, arena, plan, store, listen, built)
         except (Exception, SystemExit) as error:  # whatever an attack raises is its cell's error, never "robust"
-            yield cell, _failed(cell, plan, store, error, built)
+            yield cell, failed_record(cell, plan, store, error, built)
             continue
         store.finish(record, columns)
         yield cell, record
@@ -254,7 +254,8 @@ def _flags(arena: Arena, plan: Plan) -> list[dict[str, str]]:
     return [flag.to_plain() for flag in found]
 
 
-def _failed(cell: Cell, plan: Plan, store: RunStore, error: BaseException, built: Built | None) -> Record:
+def failed_record(cell: Cell, plan: Plan, store: RunStore, error: BaseException, built: Built | None) -> Record:
+    """Write down that a cell failed, and why."""
     tail = "".join(traceback.format_exception(error)).strip().splitlines()[-12:]
     record = record_of(cell, plan, built) | {
         "status": "error",
@@ -286,22 +287,23 @@ def _standing(before: list[str], plan: Plan, store: RunStore) -> Tensor | None:
     return standing
 
 
-def _search_precision(built: Built, plan: Plan, store: RunStore, example: Tensor) -> Chosen:
+def search_precision(built: Built, plan: Plan, store: RunStore, example: Tensor) -> Chosen:
     """Settled once for a run, and read again when it is resumed, so that all its cells agree."""
     wanted = plan.spec.precision
     known = store.read_json("environment.json")
     chosen: dict[str, Chosen] = known.get("search_precision", {})
     if wanted not in chosen:
         chosen[wanted] = choose_precision(built.model, example, wanted)
-        _write_environment(store, known | {"search_precision": chosen})
+        write_environment(store, known | {"search_precision": chosen})
     return chosen[wanted]
 
 
-def _describe_plan(plan: Plan, store: RunStore) -> None:
+def describe_plan(plan: Plan, store: RunStore) -> None:
+    """Write what was asked, and which cells it takes."""
     cells = {"cells": [cell.key for cell in plan.cells], "eps": [threat.eps for threat in plan.threats]}
     store.write("spec.toml", to_toml(plan.spec, plan.resolved()))
     store.write("cells.json", json.dumps(cells, indent=2) + "\n")
 
 
-def _write_environment(store: RunStore, content: dict[str, Any]) -> None:
+def write_environment(store: RunStore, content: dict[str, Any]) -> None:
     store.write("environment.json", json.dumps(content, indent=2) + "\n")

@@ -13,6 +13,7 @@ import tomli_w
 
 from robustkit.contracts import Norm, Precision, Recipe
 from robustkit.params import UsageError, parse, suggest
+from robustkit.values import duration
 
 Targets = Literal["least_likely", "random", "next"]
 
@@ -42,6 +43,8 @@ class BenchSpec:
         limit: judge the first samples of the test set only.
         targets: how targets are chosen for targeted attacks.
         cascade: each attack only on what the attacks before it left standing.
+        budget: seconds of attacks, spent where they lower robust accuracy most; each only on what still stands.
+            Without attacks a portfolio that suits the threat model is taken. None: every attack on every sample.
         recipe: fields of the data set's training recipe to replace.
         device: "auto", "cpu", "cuda" …
         precision: of the search for adversarial examples; training takes the fastest.
@@ -66,6 +69,7 @@ class BenchSpec:
     limit: int | None = None
     targets: Targets = "least_likely"
     cascade: bool = False
+    budget: float | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     precision: Precision = "auto"
@@ -77,6 +81,8 @@ class BenchSpec:
             raise UsageError(f"limit={self.limit} must be at least 1")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch_size={self.batch_size} must be at least 1")
+        if self.budget is not None:
+            duration(self.budget, "budget")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise UsageError(f"seeds={list(self.seeds)} must be different whole numbers from 0")
         if self.checkpoint is not None and len(self.seeds) > 1:
@@ -117,6 +123,8 @@ class BenchSpec:
                 values[key] = tuple(component_text(item, f"{where}: {key}") for item in items)
             elif key == "poison" and value is not None:
                 values[key] = component_text(value, f"{where}: {key}")
+            elif key == "budget" and value is not None:
+                values[key] = duration(value, f"{where}: {key}")
             elif key == "recipe":
                 if not isinstance(value, Mapping):
                     raise UsageError(f"{where}: recipe={value!r} must be a table of fields, e.g. {{epochs = 10}}")

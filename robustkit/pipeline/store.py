@@ -107,8 +107,16 @@ class RunStore:
     def write_block(self, key: str, number: int, columns: Columns, notes: Mapping[str, Any]) -> None:
         _write(self._block_path(key, number), columns, notes)
 
+    def forget(self, key: str) -> None:
+        """Drop what was measured of a cell, so that it is measured anew."""
+        shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
+        (self.directory / "samples" / f"{key}.parquet").unlink(missing_ok=True)
+
     def finish(self, record: Record, columns: Columns | None) -> None:
-        """Make a cell final: its samples, then its record, then its blocks are no longer needed."""
+        """Make a cell final: its samples, then its record, then its blocks are no longer needed.
+
+        The blocks of a cell that more may be measured of, with a field "coverage", stay.
+        """
         key = record["key"]
         if columns is not None:
             _write(self.directory / "samples" / f"{key}.parquet", columns, {})
@@ -119,7 +127,7 @@ class RunStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if columns is not None:
+        if columns is not None and "coverage" not in record:
             shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
 
     def write(self, name: str, text: str) -> Path:
@@ -152,7 +160,7 @@ class RunStore:
         for part in self.directory.rglob("*.part"):
             part.unlink(missing_ok=True)
         for key, record in self.records().items():
-            if record["status"] == "ok" and self.has_samples(key):
+            if record["status"] == "ok" and self.has_samples(key) and "coverage" not in record:
                 shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
 
 

@@ -30,6 +30,8 @@ def options(spec: BenchSpec) -> list[str]:
     if spec.defenses:
         words += ["--defense", ",".join(spec.defenses)]
     words += ["--attacks", ",".join(spec.attacks)]
+    if spec.budget is not None:
+        words += ["--budget", f"{spec.budget:g}s"]
     for name in ("dataset", "model", "checkpoint", "norm", "train_eps", "limit"):
         value = getattr(spec, name)
         if value != getattr(usual, name):
