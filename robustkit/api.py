@@ -27,6 +27,7 @@ from robustkit.pipeline.events import Listener, TrainingStep, Waiting, ignore
 from robustkit.pipeline.lineup import external_subject
 from robustkit.pipeline.plan import Plan, make_plan, plan_cells
 from robustkit.pipeline.run import run
+from robustkit.pipeline.sample import sample
 from robustkit.pipeline.spec import BenchSpec, component_text
 from robustkit.pipeline.spend import spend
 from robustkit.pipeline.store import ModelCache, Record, RunStore
@@ -123,7 +124,8 @@ def bench(
         host: None is all installed plugins.
         listen: told about progress.
         **settings: any other field of `robustkit.pipeline.spec.BenchSpec`: dataset, model, norm, eps, seeds …;
-            budget=600 or "10m" spends so much time of attacks where it lowers robust accuracy most.
+            budget=600 or "10m" spends so much time of attacks where it lowers robust accuracy most;
+            precision_points=1 judges as many test images as it takes to tell the defenses apart.
 
     Raises:
         UsageError: a name, parameter or file that doesn't fit, before anything is trained.
@@ -140,7 +142,7 @@ def run_plan(plan: Plan, directory: Path, host: Host, listen: Listener = ignore)
     store = RunStore(directory)
     store.open()
     try:
-        measure = run if plan.spec.budget is None else spend
+        measure = spend if plan.spec.budget is not None else sample if plan.spec.precision_points is not None else run
         records = measure(plan, store, host=host, cache=ModelCache(), listen=listen)
         found = result_of(store, records)
         if plan.planted is None and not plan.spec.detectors:

@@ -64,6 +64,14 @@ def bench(
             "is not counted. Without --attacks a portfolio for the threat model.",
         ),
     ] = None,
+    precision_points: Annotated[
+        float | None,
+        typer.Option(
+            "--precision-points",
+            help="Judge test images in random order until the defenses' worst cases are told apart, or the 95 % "
+            "interval of their difference is at most so many points to either side.",
+        ),
+    ] = None,
     no_baseline: Annotated[bool | None, typer.Option("--no-baseline", help="Leave the undefended model out.")] = None,
     targets: options.Targets = None,
     device: options.Device = None,
@@ -111,6 +119,7 @@ def bench(
         recipe=options.recipe(epochs, recipe),
         cascade=cascade,
         budget=budget,
+        precision_points=precision_points,
         baseline=None if no_baseline is None else not no_baseline,
         targets=targets,
         device=device,

@@ -71,6 +71,10 @@ class Progress:
             self._show(event.words, event.done, event.total, "")
         elif isinstance(event, events.Spent):
             self._spent(event)
+        elif isinstance(event, events.Looked):
+            from robustkit.report.sampling import verdict_words
+
+            self._show("test images", event.used, event.of, "; ".join(map(verdict_words, event.verdicts)))
         elif isinstance(event, events.CellDone) and not event.reused:
             self._cell(event)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from robustkit.pipeline.cells import BLOCK, Cell
 from robustkit.pipeline.keys import seed_of
 from robustkit.pipeline.pictures import keep_pictures, picture_path
 from robustkit.pipeline.plan import Plan
-from robustkit.pipeline.records import block_columns
+from robustkit.pipeline.records import block_columns, clean_columns
 from robustkit.pipeline.store import Columns, RunStore
 
 Notes = dict[str, Any]
@@ -24,6 +25,16 @@ Notes = dict[str, Any]
 def rows_of(number: int, count: int) -> slice:
     """The places of a block's samples, of `count` in all."""
     return slice(number * BLOCK, min((number + 1) * BLOCK, count))
+
+
+def clean_block(cell: Cell, number: int, arena: Arena, plan: Plan) -> tuple[Columns, Notes]:
+    """The model's predictions on one block as it is."""
+    began = time.perf_counter()
+    part = rows_of(number, plan.count)
+    rows = torch.arange(part.start, part.stop)
+    x, y = (values.to(plan.device) for values in plan.data.test.batch(rows))
+    columns = clean_columns(rows, y, arena.logits(x, seed_of(cell.stream, number)).argmax(dim=1))
+    return columns, {"seconds": time.perf_counter() - began, "restored": []}
 
 
 def attack_block(

@@ -18,6 +18,9 @@ BLOCK = 200
 """Samples that are attacked together and seeded together. Part of every key, never of the command line: it
 decides the random draws, so that memory and number of workers don't."""
 
+ORDER = 0
+"""Seed of the order in which test images are judged where not all of them are."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -90,6 +93,7 @@ def cell_of(
         "data": data.fingerprint,
         "count": count,
         "precision": spec.precision,
+        **({} if spec.precision_points is None else {"order": ORDER}),
     }
     if attack is not None:
         content |= {

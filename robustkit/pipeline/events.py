@@ -9,6 +9,7 @@ from typing import Any
 from robustkit.contracts import TrainingProgress
 from robustkit.pipeline.cells import Cell
 from robustkit.pipeline.lineup import Subject
+from robustkit.pipeline.looks import Verdict
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,16 @@ class Spent:
     bounds: tuple[tuple[str, int, float, float, float], ...]
 
 
-Event = SubjectReady | Waiting | TrainingStep | CellStarted | BlockDone | CellDone | Certified | Spent
+@dataclass(frozen=True)
+class Looked:
+    """All models were judged on so many test images, of all there are; what that says of each pair of them."""
+
+    used: int
+    of: int
+    verdicts: tuple[Verdict, ...]
+
+
+Event = SubjectReady | Waiting | TrainingStep | CellStarted | BlockDone | CellDone | Certified | Spent | Looked
 Listener = Callable[[Event], None]
 
 

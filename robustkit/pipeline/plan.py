@@ -105,6 +105,10 @@ def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host)
     attacks = [host.build("attack", text) for text in spec.attacks]
     for attack in attacks:
         check_norm(attack, threats[0], host)
+    if spec.precision_points is not None and (len({s.label for s in subjects}) < 2 or not attacks):
+        raise UsageError(
+            "precision_points compares the robust accuracies of models; give it two or more, and an attack"
+        )
     certifiers = [plan_certifier(text, threats[0], host) for text in spec.certifiers]
     count = len(data.test) if spec.limit is None else min(spec.limit, len(data.test))
     if not count:

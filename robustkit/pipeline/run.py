@@ -238,7 +238,7 @@ def _measure(
         "metrics": metrics(whole, cell.threat) if cell.certifier is None else summary(whole, [cell.threat.eps]),
         "precision": arena.precision if cell.certifier is None else "fp32",
         "guarantee": notes.get("guarantee"),
-        **({"flags": _flags(arena, plan)} if cell.kind == "clean" else {}),
+        **({"flags": flags_of(arena, plan)} if cell.kind == "clean" else {}),
         "seconds": round(seconds, 4),
         "restored": sorted(restored),
         "started": started,
@@ -247,7 +247,7 @@ def _measure(
     return record, whole
 
 
-def _flags(arena: Arena, plan: Plan) -> list[dict[str, str]]:
+def flags_of(arena: Arena, plan: Plan) -> list[dict[str, str]]:
     """What speaks against believing any attack on this model."""
     x, y = plan.data.test.batch(torch.arange(min(SAMPLES, plan.count)))
     found = safely_probed(Chunked(arena.model, plan.spec.batch_size), x.to(plan.device), y.to(plan.device))

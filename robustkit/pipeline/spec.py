@@ -45,6 +45,8 @@ class BenchSpec:
         cascade: each attack only on what the attacks before it left standing.
         budget: seconds of attacks, spent where they lower robust accuracy most; each only on what still stands.
             Without attacks a portfolio that suits the threat model is taken. None: every attack on every sample.
+        precision_points: judge test images in random order until the defenses are told apart, or the interval of their
+            difference in robust accuracy is at most so many points to either side. None: all images.
         recipe: fields of the data set's training recipe to replace.
         device: "auto", "cpu", "cuda" …
         precision: of the search for adversarial examples; training takes the fastest.
@@ -70,6 +72,7 @@ class BenchSpec:
     targets: Targets = "least_likely"
     cascade: bool = False
     budget: float | None = None
+    precision_points: float | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     precision: Precision = "auto"
@@ -81,6 +84,13 @@ class BenchSpec:
             raise UsageError(f"limit={self.limit} must be at least 1")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch_size={self.batch_size} must be at least 1")
+        if self.precision_points is not None:
+            if not 0 < self.precision_points <= 100:
+                raise UsageError(f"precision_points={self.precision_points:g} must be more than 0, at most 100")
+            if self.budget is not None:
+                raise UsageError("budget judges all images, precision_points as few as it takes; give one of the two")
+            if self.certifiers:
+                raise UsageError("precision_points is of attacks; certify in a bench without it")
         if self.budget is not None:
             duration(self.budget, "budget")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:

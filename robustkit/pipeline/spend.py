@@ -5,20 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-import torch
-
 from robustkit.engine.evaluate import Arena
 from robustkit.host import Host
+from robustkit.pipeline.bench_models import Models
 from robustkit.pipeline.blocks import attack_block
 from robustkit.pipeline.certificates import contradictions
 from robustkit.pipeline.environment import environment
-from robustkit.pipeline.events import Listener, Spent, SubjectReady, TrainingStep, Waiting, ignore
+from robustkit.pipeline.events import Listener, Spent, ignore
 from robustkit.pipeline.ledger import Ledger
-from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan
-from robustkit.pipeline.run import Builder, describe_plan, run, search_precision, write_environment
+from robustkit.pipeline.run import Builder, describe_plan, run, write_environment
 from robustkit.pipeline.store import ModelCache, Record, RunStore
-from robustkit.pipeline.subjects import Built, TrainingFailed, build_subject
+from robustkit.pipeline.subjects import TrainingFailed
 
 
 def spend(
@@ -48,7 +46,7 @@ def spend(
         One record a cell that was begun, in the plan's order; those of attacks hold a field "coverage": samples
         attacked, open (standing, and not tried), and whether only survivors were tried.
     """
-    models = _Models(plan, store, host, cache, listen, build)
+    models = Models(plan, store, host, cache, listen, build)
     base = [cell for cell in plan.cells if cell.kind != "attack"]
     known = run(
         dataclasses.replace(plan, cells=tuple(base)), store, host=host, cache=cache, listen=listen, build=models
@@ -85,7 +83,7 @@ def spend(
     return store.in_order(every)
 
 
-def _buy(ledger: Ledger, models: _Models, arenas: Mapping[str, Arena], listen: Listener) -> None:
+def _buy(ledger: Ledger, models: Models, arenas: Mapping[str, Arena], listen: Listener) -> None:
     """Block after block, until nothing fits."""
     ledger.start()
     while (step := ledger.next()) is not None:
@@ -103,50 +101,3 @@ def _buy(ledger: Ledger, models: _Models, arenas: Mapping[str, Arena], listen: L
         listen(Spent(cell, step.block, ledger.spent, ledger.budget, ledger.bounds()))
         if ledger.due():
             ledger.publish(models)
-
-
-class _Models:
-    """Subjects, each made once and kept."""
-
-    def __init__(
-        self, plan: Plan, store: RunStore, host: Host, cache: ModelCache, listen: Listener, build: Builder | None
-    ) -> None:
-        self._plan, self._store, self._listen = plan, store, listen
-        self._host, self._cache, self._build = host, cache, build
-        self._made: dict[str, Built] = {}
-
-    def __call__(self, subject: Subject) -> Built:
-        """The model, trained or loaded where it is not at hand."""
-        if subject.key not in self._made:
-            self._made[subject.key] = self._build(subject) if self._build is not None else self._trained(subject)
-        return self._made[subject.key]
-
-    def _trained(self, subject: Subject) -> Built:
-        return build_subject(
-            subject,
-            self._plan,
-            self._host,
-            self._cache,
-            self._store.directory,
-            report=lambda progress: self._listen(TrainingStep(subject, progress)),
-            waiting=lambda: self._listen(Waiting(subject)),
-        )
-
-    def ready(self, subject: Subject, measured: set[str]) -> bool:
-        """Make the model; False where what was `measured` is of other weights, and it was trained again since.
-
-        Raises:
-            TrainingFailed: it cannot be trained again.
-        """
-        fresh = subject.key not in self._made
-        built = self(subject)
-        if fresh:
-            self._listen(SubjectReady(subject, built.cached))
-        return measured <= {built.about["weights"]}
-
-    def arena(self, subject: Subject) -> Arena:
-        """The model, ready to be attacked."""
-        example, _ = self._plan.data.test.batch(torch.arange(min(64, self._plan.count)))
-        example, built = example.to(self._plan.device), self(subject)
-        precision = search_precision(built, self._plan, self._store, example)
-        return Arena(built.model, precision, self._plan.spec.batch_size, example)

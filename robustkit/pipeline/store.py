@@ -115,7 +115,7 @@ class RunStore:
     def finish(self, record: Record, columns: Columns | None) -> None:
         """Make a cell final: its samples, then its record, then its blocks are no longer needed.
 
-        The blocks of a cell that more may be measured of, with a field "coverage", stay.
+        The blocks of a cell that more may be measured of stay: a budget's, and those of a sample of the test set.
         """
         key = record["key"]
         if columns is not None:
@@ -127,7 +127,7 @@ class RunStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if columns is not None and "coverage" not in record:
+        if columns is not None and not _goes_on(record):
             shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
 
     def write(self, name: str, text: str) -> Path:
@@ -160,7 +160,7 @@ class RunStore:
         for part in self.directory.rglob("*.part"):
             part.unlink(missing_ok=True)
         for key, record in self.records().items():
-            if record["status"] == "ok" and self.has_samples(key) and "coverage" not in record:
+            if record["status"] == "ok" and self.has_samples(key) and not _goes_on(record):
                 shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
 
 
@@ -218,6 +218,11 @@ class ModelCache:
     def describe(self, key: str, about: Mapping[str, Any]) -> None:
         """Write the provenance: the last step, which makes weights count as cached."""
         write_atomically(self.weights(key).with_suffix(".json"), json.dumps(dict(about), indent=2).encode())
+
+
+def _goes_on(record: Record) -> bool:
+    """Whether more may be measured of a cell that has its record."""
+    return "coverage" in record or "sampled" in record
 
 
 def _parsed(line: bytes) -> Record | None:

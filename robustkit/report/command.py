@@ -32,6 +32,8 @@ def options(spec: BenchSpec) -> list[str]:
     words += ["--attacks", ",".join(spec.attacks)]
     if spec.budget is not None:
         words += ["--budget", f"{spec.budget:g}s"]
+    if spec.precision_points is not None:
+        words += ["--precision-points", f"{spec.precision_points:g}"]
     for name in ("dataset", "model", "checkpoint", "norm", "train_eps", "limit"):
         value = getattr(spec, name)
         if value != getattr(usual, name):

@@ -7,6 +7,7 @@ from typing import Any
 
 from robustkit.contracts import Threat
 from robustkit.flags.flag import PAGE
+from robustkit.report.sampling import sampling
 from robustkit.report.spending import spending
 from robustkit.tables import Record, radii_of
 
@@ -40,7 +41,7 @@ def footer(records: Sequence[Record], environment: Mapping[str, Any]) -> list[st
         )
     if any(record["cascade"] and "coverage" not in record for record in records if record["kind"] == "attack"):
         lines.append("Cascade: each attack was tried only on what those before it left standing.")
-    return lines + spending(records, environment) + warnings(records)
+    return lines + spending(records, environment) + sampling(records, environment) + warnings(records)
 
 
 def _guarantees(records: Sequence[Record]) -> dict[str, str]:

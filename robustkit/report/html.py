@@ -22,6 +22,7 @@ from robustkit.report.figures import drawings
 from robustkit.report.footer import warnings
 from robustkit.report.gallery import gallery
 from robustkit.report.page import columns, details, flags, headline, question, rows, threat_sentence
+from robustkit.report.sampling import sampling
 from robustkit.report.spending import spending
 from robustkit.tables import Record, Samples
 
@@ -72,7 +73,7 @@ def render_html(
         question=question(records),
         threat=threat_sentence(records),
         headline=headline(records, table),
-        notes=[*spending(records, environment), *warnings(records)],
+        notes=[*spending(records, environment), *sampling(records, environment), *warnings(records)],
         columns=columns(records, table),
         rows=rows(records, table),
         flags=flags(records),
