@@ -30,7 +30,9 @@ from robustkit.pipeline.inputs import inspect_inputs
 from robustkit.pipeline.lineup import Subject, external_subject
 from robustkit.pipeline.plan import Plan, make_plan, plan_cells
 from robustkit.pipeline.run import run
+from robustkit.pipeline.sample import sample
 from robustkit.pipeline.spec import BenchSpec, component_text
+from robustkit.pipeline.spend import spend
 from robustkit.pipeline.store import ModelCache, Record, RunStore
 from robustkit.pipeline.subjects import Built, build_subject, kept_path
 from robustkit.report.files import markdown
@@ -130,7 +132,9 @@ def bench(
         listen: told about progress.
         executor: where blocks are measured: "local", "ray" or "ray:ADDRESS". The numbers don't depend on it.
         workers: processes there, each with installed plugins only; "local" with one is this process itself.
-        **settings: any other field of `robustkit.pipeline.spec.BenchSpec`: dataset, model, norm, eps, seeds …
+        **settings: any other field of `robustkit.pipeline.spec.BenchSpec`: dataset, model, norm, eps, seeds …;
+            budget=600 or "10m" spends so much time of attacks where it lowers robust accuracy most;
+            precision_points=1 judges as many test images as it takes to tell the defenses apart.
 
     Raises:
         UsageError: a name, parameter or file that doesn't fit, before anything is trained.
@@ -150,7 +154,14 @@ def run_plan(
     store = RunStore(directory)
     store.open()
     try:
-        records = run(plan, store, host=host, cache=ModelCache(), listen=listen, executor=executor)
+        if executor is not None and (plan.spec.budget is not None or plan.spec.precision_points is not None):
+            raise UsageError("budget and precision_points choose block after block in one process; leave workers out")
+        if plan.spec.budget is not None:
+            records = spend(plan, store, host=host, cache=ModelCache(), listen=listen)
+        elif plan.spec.precision_points is not None:
+            records = sample(plan, store, host=host, cache=ModelCache(), listen=listen)
+        else:
+            records = run(plan, store, host=host, cache=ModelCache(), listen=listen, executor=executor)
         found = result_of(store, records)
         if plan.planted is None and not plan.spec.detectors:
             return found
@@ -231,6 +242,7 @@ def evaluate(
     batch_size: int | None = None,
     eot: int = 1,
     seed: int = 0,
+    budget: float | str | None = None,
     host: Host | None = None,
     listen: Listener = ignore,
 ) -> BenchResult:
@@ -245,6 +257,8 @@ def evaluate(
         batch_size: samples a forward pass at most.
         eot: draws over which attacks that follow gradients average the logits, of a model that draws random numbers.
         seed: part of what seeds the attacks.
+        budget: seconds of attacks ("90s", "10m" or a number), spent where they lower robust accuracy most, each on
+            what still stands. Without attacks, [], a portfolio is taken. None: every attack on every sample.
         host: None is all installed plugins.
         listen: told about progress.
 
@@ -278,6 +292,7 @@ def evaluate(
         "dataset": "tensors",
         "model": type(model).__name__,
         **({} if batch_size is None else {"batch_size": batch_size}),
+        **({} if budget is None else {"budget": budget}),
     }
     spec = BenchSpec.from_plain(given, "evaluate")
     subject = external_subject(type(model).__name__, seed, "held by the caller")
@@ -287,7 +302,8 @@ def evaluate(
         store = RunStore(Path(folder) / "run")
         store.open()
         try:
-            records = run(plan, store, host=host, cache=ModelCache(), listen=listen, build=lambda _: built)
+            measure = run if budget is None else spend
+            records = measure(plan, store, host=host, cache=ModelCache(), listen=listen, build=lambda _: built)
             found = result_of(store, records)
         finally:
             store.close()

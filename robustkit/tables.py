@@ -78,6 +78,8 @@ def comparison(records: Sequence[Record], samples: Samples) -> pd.DataFrame:
     rate, the share of what is right on clean inputs that some attack brings down at the largest eps; passes (forward
     and backward a sample and attack, summed), seconds, training seconds, violations, status. What has no number is
     NaN: a cell that failed or was not reached. In a cascade each column counts what the attacks up to it brought down.
+    On a budget so it does, and "attacked" and "open" count the samples that an attack was tried on, and those that
+    stand and it was not tried on; the worst case counts these as standing.
     """
     radii = radii_of(records)
     rows = []
@@ -169,6 +171,8 @@ def _row(mine: Sequence[Record], radii: Sequence[float], samples: Samples) -> di
         for eps in _scored(record, radii):
             name = _name(label, eps, radii)
             row |= {**_share(name, right.get((label, eps))), f"{name} status": record["status"]}
+            for what in ("attacked", "open") if "coverage" in record else ():
+                row[f"{name} {what}"] = record["coverage"][what]
     if attacks:
         for eps in radii:
             row |= _share(_name(WORST, eps, radii), right.get((WORST, eps)))

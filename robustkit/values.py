@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -89,6 +90,25 @@ def as_text(value: Any) -> str:
                 return text.replace("e+", "e")  # a plus sign joins the items of a list
         return repr(value).replace("e+", "e")
     return str(value)
+
+
+def duration(value: Any, where: str) -> float:
+    """Seconds, from a number of them or a text: "90s", "10m", "1h", "1h30m".
+
+    Raises:
+        ParamError: it is no duration, or not more than 0.
+    """
+    parts = _DURATION.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if parts is not None:
+        hours, minutes, seconds = (float(part or 0) for part in parts.groups())
+        found = 3600 * hours + 60 * minutes + seconds
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        found = float(value)
+    else:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise ParamError(f"{where}={value!r} is no duration above 0; write e.g. 90s, 10m or 1h30m")
+    return found
 
 
 def type_name(hint: Any) -> str:
@@ -176,6 +196,7 @@ def _reject() -> typing.NoReturn:
     raise ValueError
 
 
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _READERS: dict[Any, Callable[[Any], Any]] = {bool: _read_bool, int: _read_int, float: _read_float, str: _read_str}
 _WORDS = {
     bool: "true or false",

@@ -56,6 +56,22 @@ def bench(
     cascade: Annotated[
         bool | None, typer.Option("--cascade", help="Each attack only on what those before it left standing.")
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            help="Time of attacks, 90s, 10m or 1h: spent block by block where it lowers robust accuracy most; training "
+            "is not counted. Without --attacks a portfolio for the threat model.",
+        ),
+    ] = None,
+    precision_points: Annotated[
+        float | None,
+        typer.Option(
+            "--precision-points",
+            help="Judge test images in random order until the defenses' worst cases are told apart, or the 95 % "
+            "interval of their difference is at most so many points to either side.",
+        ),
+    ] = None,
     no_baseline: Annotated[bool | None, typer.Option("--no-baseline", help="Leave the undefended model out.")] = None,
     targets: options.Targets = None,
     eot: options.Eot = None,
@@ -105,6 +121,8 @@ def bench(
         limit=limit,
         recipe=options.recipe(epochs, recipe),
         cascade=cascade,
+        budget=budget,
+        precision_points=precision_points,
         baseline=None if no_baseline is None else not no_baseline,
         targets=targets,
         eot=eot,
@@ -201,7 +219,7 @@ def _plan(config: Path | None, given: dict[str, Any], host: Host) -> Plan:
     from robustkit.pipeline.spec import BenchSpec
 
     plain = {} if config is None else BenchSpec.from_toml(config).to_plain()
-    if not plain and not any(given.get(key) for key in ("attacks", "certifiers", "poison", "detectors")):
+    if not plain and not any(given.get(key) for key in ("attacks", "budget", "certifiers", "poison", "detectors")):
         raise UsageError("no attacks are given; e.g. robustkit bench --defense pgd_at --attacks fgsm,pgd")
     if "recipe" in given:
         given["recipe"] = {**plain.get("recipe", {}), **given["recipe"]}

@@ -73,6 +73,12 @@ class Progress:
             self._show(words, event.done, event.blocks, "")
         elif isinstance(event, events.Certified):
             self._show(event.words, event.done, event.total, "")
+        elif isinstance(event, events.Spent):
+            self._spent(event)
+        elif isinstance(event, events.Looked):
+            from robustkit.report.sampling import verdict_words
+
+            self._show("test images", event.used, event.of, "; ".join(map(verdict_words, event.verdicts)))
         elif isinstance(event, events.CellDone) and not event.reused:
             self._cell(event)
 
@@ -97,6 +103,12 @@ class Progress:
         notes += [] if event.seconds_left is None else [f"{event.seconds_left:,.0f} s left"]
         self._show(f"{event.workers} workers", event.blocks_done, event.blocks, ", ".join(notes))
 
+    def _spent(self, event: Any) -> None:
+        from robustkit.report.spending import bounds
+
+        words = f"{event.cell.subject.label} / {event.cell.label}, {event.seconds:.0f} of {event.budget:.0f} s"
+        self._show(words, event.seconds, event.budget, f"worst case at most {bounds(event.bounds)}")
+
     def _cell(self, event: Any) -> None:
         record = event.record
         words = f"{event.cell.subject.label} / {event.cell.label}"
@@ -107,7 +119,7 @@ class Progress:
         share = next(record["metrics"][name] for name in names if name in record["metrics"])
         self._say(f"{words}: {100 * share:.1f} % in {record['seconds']:.1f} s")
 
-    def _show(self, words: str, done: int, total: int, note: str) -> None:
+    def _show(self, words: str, done: float, total: float, note: str) -> None:
         if self._live is not None:
             self._live.update(self._task, description=words, completed=done, total=total, note=note)
         elif time.monotonic() - self._said > _EVERY_SECONDS:

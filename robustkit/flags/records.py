@@ -36,7 +36,7 @@ def flagged(records: Sequence[Record], samples: Samples) -> list[Record]:
     adversarial point found none. steps-dont-help: one attack is not better with about 10 steps than with 1, and
     is with ten times as many. "More" is a point of all samples or more, and p < 0.01 (exact sign test).
 
-    In a cascade attacks see different samples, so that nothing is compared.
+    In a cascade, and on a budget, attacks see different samples, so that nothing is compared.
 
     Args:
         records: of a bench.
@@ -52,6 +52,7 @@ def flagged(records: Sequence[Record], samples: Samples) -> list[Record]:
                 for other in records
                 if other["kind"] == "attack"
                 and other["status"] == "ok"
+                and not other["cascade"]
                 and (other["subject"]["label"], other["subject"]["seed"]) == subject
             ]
             known = record.get("flags", [])

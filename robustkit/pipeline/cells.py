@@ -18,6 +18,9 @@ BLOCK = 200
 """Samples that are attacked together and seeded together. Part of every key, never of the command line: it
 decides the random draws, so that memory and number of workers don't."""
 
+ORDER = 0
+"""Seed of the order in which test images are judged where not all of them are."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -92,6 +95,7 @@ def cell_of(
         "data": data.fingerprint,
         "count": count,
         "precision": spec.precision,
+        **({} if spec.precision_points is None else {"order": ORDER}),
     }
     if attack is not None:
         content |= {
@@ -101,6 +105,7 @@ def cell_of(
             "earlier": list(earlier),
             **({} if spec.eot == 1 else {"eot": spec.eot}),
             **({} if surrogate is None else {"surrogate": surrogate.key}),
+            **({} if spec.budget is None else {"what stands of": sorted(spec.attacks)}),
         }
     stream = key_of(
         {
@@ -156,5 +161,7 @@ def _estimate(attack: Component | None) -> int | None:
     if "queries" in params and params["queries"] is not None:
         return int(params["queries"])
     if "steps" in params and params["steps"] is not None:
-        return 2 * int(params["steps"]) * int(params.get("restarts") or 1)
+        one = 2 * int(params["steps"]) * int(params.get("restarts") or 1)
+        every = "classes" in params and params.get("loss", "dlr_targeted") == "dlr_targeted"  # one after the other
+        return one * int(params["classes"]) if every else one
     return None

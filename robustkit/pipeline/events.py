@@ -9,6 +9,7 @@ from typing import Any
 from robustkit.contracts import TrainingProgress
 from robustkit.pipeline.cells import Cell
 from robustkit.pipeline.lineup import Subject
+from robustkit.pipeline.looks import Verdict
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,33 @@ class Fleet:
     seconds_left: float | None
 
 
-Event = SubjectReady | Waiting | TrainingStep | CellStarted | BlockDone | CellDone | Certified | Fleet
+@dataclass(frozen=True)
+class Spent:
+    """One more block was attacked on a budget.
+
+    Args:
+        cell, block: which.
+        seconds, budget: spent, and to be spent.
+        bounds: of each model label, seed, and the share that stands all attacks so far with its 95 % interval.
+    """
+
+    cell: Cell
+    block: int
+    seconds: float
+    budget: float
+    bounds: tuple[tuple[str, int, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """All models were judged on so many test images, of all there are; what that says of each pair of them."""
+
+    used: int
+    of: int
+    verdicts: tuple[Verdict, ...]
+
+
+Event = SubjectReady | Waiting | TrainingStep | CellStarted | BlockDone | CellDone | Certified | Fleet | Spent | Looked
 Listener = Callable[[Event], None]
 
 

@@ -19,6 +19,7 @@ from robustkit.pipeline.certificates import plan_certifier
 from robustkit.pipeline.detect import Planted, plant_poison
 from robustkit.pipeline.keys import key_of
 from robustkit.pipeline.lineup import Subject, plan_subjects, plan_surrogate
+from robustkit.pipeline.portfolio import portfolio
 from robustkit.pipeline.spec import BenchSpec, apply_recipe
 from robustkit.pipeline.threats import threat_of, threats_of, train_eps
 from robustkit.tables import column_names
@@ -100,6 +101,11 @@ def make_plan(spec: BenchSpec, host: Host) -> Plan:
     subjects = plan_subjects(spec, data, training_threat, recipe, host)
     plan = plan_cells(spec, data, subjects, host)
     judge = any(isinstance(one.entry, DetectorEntry) and one.entry.scope == "input" for one in asked)
+    if judge and (spec.budget is not None or spec.precision_points is not None):
+        raise UsageError(
+            "detectors of inputs judge what every attack makes of the same images; budget and precision_points attack "
+            "some of them only, so leave one or the other out"
+        )
     most = max(1, _KEPT_VALUES // math.prod(data.shape))
     return dataclasses.replace(plan, planted=planted, kept=min(_KEPT, most, plan.count) if judge else 0)
 
@@ -107,9 +113,15 @@ def make_plan(spec: BenchSpec, host: Host) -> Plan:
 def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host) -> Plan:
     """The plan of a spec whose data and subjects are at hand."""
     threats = threats_of(spec, data)
+    if spec.budget is not None and not spec.attacks:
+        spec = dataclasses.replace(spec, attacks=portfolio(threats[0].norm, len(data.classes)))
     attacks = [host.build("attack", text) for text in spec.attacks]
     for attack in attacks:
         check_norm(attack, threats[0], host)
+    if spec.precision_points is not None and (len({s.label for s in subjects}) < 2 or not attacks):
+        raise UsageError(
+            "precision_points compares the robust accuracies of models; give it two or more, and an attack"
+        )
     certifiers = [plan_certifier(text, threats[0], host) for text in spec.certifiers]
     count = len(data.test) if spec.limit is None else min(spec.limit, len(data.test))
     if not count:
@@ -124,7 +136,7 @@ def plan_cells(spec: BenchSpec, data: Data, subjects: list[Subject], host: Host)
         for attack, surrogate in zip(attacks, surrogates, strict=True):
             for threat in scored_at(attack, threats):
                 cells.append(cell_of(spec, data, count, subject, attack, threat, tuple(earlier), surrogate))
-            if spec.cascade:
+            if spec.cascade and spec.budget is None:
                 earlier.append(cells[-1].key)
         cells += [certify_cell(data, count, subject, certifier, threats[-1]) for certifier in certifiers]
     return Plan(

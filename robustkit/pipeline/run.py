@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from robustkit.engine.evaluate import Arena
 from robustkit.executors.pool import Executor
@@ -16,6 +12,7 @@ from robustkit.pipeline.adversarial import is_kept
 from robustkit.pipeline.block import block_rows, counts_still, given_of, measure_block
 from robustkit.pipeline.cells import Cell
 from robustkit.pipeline.certificates import contradictions
+from robustkit.pipeline.describe import describe_plan, search_precision, write_environment
 from robustkit.pipeline.distribute import Lot, distribute
 from robustkit.pipeline.environment import environment
 from robustkit.pipeline.events import (
@@ -32,11 +29,9 @@ from robustkit.pipeline.known import attacks_before, content_of, good_records, k
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.records import error_words, failed_record, now, whole_record
-from robustkit.pipeline.spec import to_toml
 from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore
 from robustkit.pipeline.subjects import Built, TrainingFailed, build_subject
 from robustkit.pipeline.surrogates import Ready, Surrogates
-from robustkit.precision import Chosen, choose_precision
 
 Builder = Callable[[Subject], Built]
 
@@ -78,9 +73,9 @@ def run(
             done[cell.key] = record
             listen(CellDone(cell, record, False))
 
-    _describe_plan(plan, store)
+    describe_plan(plan, store)
     if any(cell.key not in good for cell in plan.cells):
-        _write_environment(store, store.read_json("environment.json") | environment(plan.device))
+        write_environment(store, store.read_json("environment.json") | environment(plan.device))
     for subject in plan.subjects:
         cells = [cell for cell in plan.cells if cell.subject is subject]
         built = None
@@ -103,7 +98,7 @@ def run(
                 open_cells.append(cell)
         if built is None:
             continue
-        precision, example = _search_precision(built, plan, store)
+        precision, example = search_precision(built, plan, store)
         if executor is None:
             arena = Arena(built.model, precision, plan.spec.batch_size, example, eot=plan.spec.eot)
             told(_judge(open_cells, built, arena, plan, store, listen, surrogates.ready))
@@ -176,26 +171,3 @@ def _measure(
         blocks.append(known)
         listen(BlockDone(cell, number + 1, plan.blocks))
     return whole_record(cell, plan, built, arena.precision, started, blocks)
-
-
-def _search_precision(built: Built, plan: Plan, store: RunStore) -> tuple[Chosen, Tensor]:
-    """Settled once for a run, and read again when it is resumed, so that all its cells agree; and the inputs for it."""
-    example, _ = plan.data.test.batch(torch.arange(min(64, plan.count)))
-    example = example.to(plan.device)
-    wanted = plan.spec.precision
-    known = store.read_json("environment.json")
-    chosen: dict[str, Chosen] = known.get("search_precision", {})
-    if wanted not in chosen:
-        chosen[wanted] = choose_precision(built.model, example, wanted)
-        _write_environment(store, known | {"search_precision": chosen})
-    return chosen[wanted], example
-
-
-def _describe_plan(plan: Plan, store: RunStore) -> None:
-    cells = {"cells": [cell.key for cell in plan.cells], "eps": [threat.eps for threat in plan.threats]}
-    store.write("spec.toml", to_toml(plan.spec, plan.resolved()))
-    store.write("cells.json", json.dumps(cells, indent=2) + "\n")
-
-
-def _write_environment(store: RunStore, content: dict[str, Any]) -> None:
-    store.write("environment.json", json.dumps(content, indent=2) + "\n")

@@ -13,6 +13,7 @@ import tomli_w
 
 from robustkit.contracts import Norm, Precision, Recipe
 from robustkit.params import UsageError, parse, suggest
+from robustkit.values import duration
 
 Targets = Literal["least_likely", "random", "next"]
 
@@ -43,6 +44,10 @@ class BenchSpec:
         targets: how targets are chosen for targeted attacks.
         eot: draws over which attacks that follow gradients average the logits of a model that draws random numbers.
         cascade: each attack only on what the attacks before it left standing.
+        budget: seconds of attacks, spent where they lower robust accuracy most; each only on what still stands.
+            Without attacks a portfolio that suits the threat model is taken. None: every attack on every sample.
+        precision_points: judge test images in random order until the defenses are told apart, or the interval of their
+            difference in robust accuracy is at most so many points to either side. None: all images.
         recipe: fields of the data set's training recipe to replace.
         device: "auto", "cpu", "cuda" …
         precision: of the search for adversarial examples; training takes the fastest.
@@ -68,6 +73,8 @@ class BenchSpec:
     targets: Targets = "least_likely"
     eot: int = 1
     cascade: bool = False
+    budget: float | None = None
+    precision_points: float | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     precision: Precision = "auto"
@@ -81,6 +88,15 @@ class BenchSpec:
             raise UsageError(f"eot={self.eot} must be at least 1")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch_size={self.batch_size} must be at least 1")
+        if self.precision_points is not None:
+            if not 0 < self.precision_points <= 100:
+                raise UsageError(f"precision_points={self.precision_points:g} must be more than 0, at most 100")
+            if self.budget is not None:
+                raise UsageError("budget judges all images, precision_points as few as it takes; give one of the two")
+            if self.certifiers:
+                raise UsageError("precision_points is of attacks; certify in a bench without it")
+        if self.budget is not None:
+            duration(self.budget, "budget")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise UsageError(f"seeds={list(self.seeds)} must be different whole numbers from 0")
         if self.checkpoint is not None and len(self.seeds) > 1:
@@ -121,6 +137,8 @@ class BenchSpec:
                 values[key] = tuple(component_text(item, f"{where}: {key}") for item in items)
             elif key == "poison" and value is not None:
                 values[key] = component_text(value, f"{where}: {key}")
+            elif key == "budget" and value is not None:
+                values[key] = duration(value, f"{where}: {key}")
             elif key == "recipe":
                 if not isinstance(value, Mapping):
                     raise UsageError(f"{where}: recipe={value!r} must be a table of fields, e.g. {{epochs = 10}}")

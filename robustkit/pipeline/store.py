@@ -115,8 +115,16 @@ class RunStore:
         """Keep a block; `content` is what `encoded` made of it, here or in a worker."""
         write_atomically(self._block_path(key, number), content)
 
+    def forget(self, key: str) -> None:
+        """Drop what was measured of a cell, so that it is measured anew."""
+        shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
+        (self.directory / "samples" / f"{key}.parquet").unlink(missing_ok=True)
+
     def finish(self, record: Record, columns: Columns | None) -> None:
-        """Make a cell final: its samples, then its record, then its blocks are no longer needed."""
+        """Make a cell final: its samples, then its record, then its blocks are no longer needed.
+
+        The blocks of a cell that more may be measured of stay: a budget's, and those of a sample of the test set.
+        """
         key = record["key"]
         if columns is not None:
             write_atomically(self.directory / "samples" / f"{key}.parquet", encoded(columns, {}))
@@ -127,7 +135,7 @@ class RunStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if columns is not None:
+        if columns is not None and not _goes_on(record):
             shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
 
     def write(self, name: str, text: str) -> Path:
@@ -160,7 +168,7 @@ class RunStore:
         for part in self.directory.rglob("*.part"):
             part.unlink(missing_ok=True)
         for key, record in self.records().items():
-            if record["status"] == "ok" and self.has_samples(key):
+            if record["status"] == "ok" and self.has_samples(key) and not _goes_on(record):
                 shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
 
 
@@ -218,6 +226,11 @@ class ModelCache:
     def describe(self, key: str, about: Mapping[str, Any]) -> None:
         """Write the provenance: the last step, which makes weights count as cached."""
         write_atomically(self.weights(key).with_suffix(".json"), json.dumps(dict(about), indent=2).encode())
+
+
+def _goes_on(record: Record) -> bool:
+    """Whether more may be measured of a cell that has its record."""
+    return "coverage" in record or "sampled" in record
 
 
 def _parsed(line: bytes) -> Record | None:

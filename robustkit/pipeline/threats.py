@@ -19,8 +19,14 @@ def threats_of(spec: BenchSpec, data: Data) -> tuple[Threat, ...]:
     radii = spec.eps or (data.threat.eps,)
     if len(set(radii)) != len(radii):
         raise UsageError(f"eps={list(radii)} holds a value twice")
-    if spec.cascade and len(radii) > 1:
-        raise UsageError("cascade judges one eps; give a single one, or leave cascade off")
+    single = {
+        "cascade": spec.cascade,
+        "budget": spec.budget is not None,
+        "precision_points": spec.precision_points is not None,
+    }
+    for name, given in single.items():
+        if given and len(radii) > 1:
+            raise UsageError(f"{name} judges one eps; give a single one, or leave {name} off")
     return tuple(threat_of(norm, eps) for eps in sorted(radii))
 
 

@@ -34,6 +34,10 @@ def options(spec: BenchSpec) -> list[str]:
         words += ["--poison", spec.poison]
     if spec.detectors:
         words += ["--detectors", ",".join(spec.detectors)]
+    if spec.budget is not None:
+        words += ["--budget", f"{spec.budget:g}s"]
+    if spec.precision_points is not None:
+        words += ["--precision-points", f"{spec.precision_points:g}"]
     for name in ("dataset", "model", "checkpoint", "norm", "train_eps", "limit"):
         value = getattr(spec, name)
         if value != getattr(usual, name):

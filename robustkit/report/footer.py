@@ -7,6 +7,8 @@ from typing import Any
 
 from robustkit.contracts import Threat
 from robustkit.flags.flag import PAGE
+from robustkit.report.sampling import sampling
+from robustkit.report.spending import spending
 from robustkit.tables import Record, radii_of
 
 
@@ -37,10 +39,9 @@ def footer(records: Sequence[Record], environment: Mapping[str, Any]) -> list[st
         lines.append(
             f"certified {label}: share that is predicted as labelled with a radius of at least eps. {guarantee}"
         )
-    if first.get("cascade"):
+    if any(record["cascade"] and "coverage" not in record for record in records if record["kind"] == "attack"):
         lines.append("Cascade: each attack was tried only on what those before it left standing.")
-    lines += warnings(records)
-    return lines
+    return lines + spending(records, environment) + sampling(records, environment) + warnings(records)
 
 
 def guarantees(records: Sequence[Record]) -> dict[str, str]:

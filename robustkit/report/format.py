@@ -35,6 +35,7 @@ def readable(table: pd.DataFrame, records: Sequence[Record]) -> pd.DataFrame:
     """
     accuracies = ["clean", *attack_columns(records), *certified_columns(records)]
     rows = [_row(row, accuracies) for _, row in table.iterrows()]
+    _mark(rows, table, records)
     if table["seed"].nunique() > 1:
         rows += _over_seeds(table, accuracies)
     else:
@@ -62,6 +63,16 @@ def _row(row: pd.Series, accuracies: Sequence[str]) -> dict[str, str]:
         "status": str(row["status"]),
     }
     return cells
+
+
+def _mark(rows: Sequence[dict[str, str]], table: pd.DataFrame, records: Sequence[Record]) -> None:
+    """Set beside each number of a column that is not complete how much of it there is: "44.0 [...] (600/1200)"."""
+    place = {(row["defense"], row["seed"]): number for number, (_, row) in enumerate(table.iterrows())}
+    for record in records:
+        covered = record.get("coverage", {})
+        if covered.get("open"):
+            row = rows[place[record["subject"]["label"], record["subject"]["seed"]]]
+            row[record["component"]["label"]] += f" ({covered['attacked']}/{covered['attacked'] + covered['open']})"
 
 
 def _over_seeds(table: pd.DataFrame, accuracies: Sequence[str]) -> list[dict[str, str]]:

@@ -23,6 +23,8 @@ from robustkit.report.footer import warnings
 from robustkit.report.gallery import gallery
 from robustkit.report.inputs import TITLE, input_lines, input_table, of_inputs
 from robustkit.report.page import columns, details, flags, headline, question, rows, threat_sentence
+from robustkit.report.sampling import sampling
+from robustkit.report.spending import spending
 from robustkit.tables import Record, Samples
 
 
@@ -79,7 +81,7 @@ def render_html(
         question=question(records),
         threat=threat_sentence(records),
         headline=headline(records, table),
-        notes=warnings(records),
+        notes=[*spending(records, environment), *sampling(records, environment), *warnings(records)],
         columns=columns(records, table),
         rows=rows(records, table),
         flags=flags(records),

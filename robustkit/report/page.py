@@ -45,8 +45,10 @@ def question(records: Sequence[Record]) -> str:
         f"attacked in {len(attacks)} {'way' if len(attacks) == 1 else 'ways'}" if attacks else "judged on clean images"
     )
     are = "model was" if len(models) == 1 else "models were"
+    drawn = any("sampled" in record for record in records)
+    which = f"{data['n']:,} test images, drawn at random," if drawn else f"the first {data['n']:,} test images"
     return (
-        f"{len(models)} {are} {judged} on the first {data['n']:,} test images of {data['name']}; "
+        f"{len(models)} {are} {judged} on {which} of {data['name']}; "
         f"architecture {records[0]['subject']['model']}{each}."
     )
 

@@ -263,3 +263,41 @@ def test_a_bench_ends_in_a_page_that_report_writes_again(run: tuple[Path, Result
     assert b"robustkit bench" in first
     assert {path.suffix for path in (directory / "figures").iterdir()} == {".svg", ".pdf", ".png", ".csv"}
     assert invoke("report", str(directory), "--html", "-f", "csv").exit_code == 2
+
+
+def test_a_budget_takes_a_portfolio_and_ends_with_what_more_time_would_buy(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robustkit.cli.progress._EVERY_SECONDS", 0.0)  # every line is told
+    asked = ("bench", "--dataset", f"npz:{folder / 'small.npz'}", *SMALL, "--budget", "20s")
+    result = invoke(*asked, "-o", str(tmp_path / "run"), "--fail-under", "worst>=0")
+    assert result.exit_code == 0, result.output
+    assert "worst case at most standard" in result.stderr
+    assert "of 20.0 s of attacks" in result.stdout
+    assert "More time would buy nothing" in result.stdout or "The next minute would probably" in result.stdout
+    assert "fgsm" in result.stdout.splitlines()[0]
+    again = invoke("report", str(tmp_path / "run"))
+    assert again.stdout == result.stdout
+    assert (
+        "More time would buy nothing" in (tmp_path / "run" / "report.html").read_text()
+        or "The next minute" in (tmp_path / "run" / "report.html").read_text()
+    )
+    bad = invoke("bench", "--dataset", f"npz:{folder / 'small.npz'}", *SMALL, "--budget", "soon")
+    assert bad.exit_code == 2
+    assert "write e.g. 90s, 10m or 1h30m" in bad.stderr
+
+
+def test_precision_points_tell_why_no_more_images_were_needed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robustkit.cli.progress._EVERY_SECONDS", 0.0)
+    asked = ("bench", "--dataset", f"npz:{folder / 'small.npz'}", *SMALL, "--attacks", "fgsm")
+    result = invoke(*asked, "--defense", "pgd_at:steps=2", "--precision-points", "60", "-o", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    assert "pgd_at:steps=2 − standard" in result.stderr
+    assert "Test images in random order" in result.stdout
+    assert invoke("report", str(tmp_path / "run")).stdout == result.stdout
+    assert "Test images in random order" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    alone = invoke(*asked, "--precision-points", "1")
+    assert alone.exit_code == 2
+    assert "two or more" in alone.stderr

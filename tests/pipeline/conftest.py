@@ -81,6 +81,27 @@ class Greyer:
         return _Greyer(model)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Same:
+    """Wraps a model and leaves it as it is, so that several are the same; or shifts its classes by one."""
+
+    number: int = param(0, "tells one from the other")
+    shift: int = param(0, "classes")
+
+    def __call__(self, model: nn.Module, data: Data, training: Training) -> nn.Module:
+        CALLS.append("same")
+        return _Shifted(model, self.shift)
+
+
+class _Shifted(nn.Module):
+    def __init__(self, inner: nn.Module, shift: int) -> None:
+        super().__init__()
+        self.inner, self.shift = inner, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.roll(self.inner(x), self.shift, dims=1)
+
+
 class _Greyer(nn.Module):
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -127,6 +148,7 @@ def plugin() -> types.ModuleType:
     @hookimpl
     def robustkit_defenses() -> Iterator[DefenseEntry]:
         yield DefenseEntry(name="greyer", target=f"{here}:Greyer", summary="test", trains=False)
+        yield DefenseEntry(name="same", target=f"{here}:Same", summary="test", trains=False)
         yield DefenseEntry(name="untrainable", target=f"{here}:Untrainable", summary="test")
 
     @hookimpl

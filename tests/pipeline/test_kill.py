@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from robustkit.api import load
 from robustkit.pipeline.store import RunStore
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
@@ -51,6 +53,25 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_records(tiny: str
     attacks = Counter((tmp_path / "attacks").read_text().splitlines())
     assert attacks["whole"] == 6
     assert 6 <= attacks["torn"] <= 6 + kills
+
+
+def test_a_budget_that_is_killed_again_and_again_buys_the_same(tiny: str, tmp_path: Path) -> None:
+    out = _children("spend", tiny, str(tmp_path), "8", trainings=tmp_path / "trainings")
+    kills = int(out.split()[-1])
+    assert kills >= 3
+    tables = [load(tmp_path / name).table.set_index("defense") for name in ("whole", "torn")]
+    assert tables[0]["worst case"].to_dict() == tables[1]["worst case"].to_dict()
+    for name in ("whole", "torn"):
+        records = RunStore(tmp_path / name).records().values()
+        assert {r["coverage"]["open"] for r in records if r["kind"] == "attack" and r["status"] == "ok"} == {0}
+        assert {r["status"] for r in records} == {"ok"}
+    assert not list((tmp_path / "torn").rglob("*.part"))
+    # no block of a cell is lost but the one at work
+    attacks = Counter((tmp_path / "attacks").read_text().splitlines())
+    assert attacks["torn"] <= 6 + kills
+    trials = pd.read_csv(tmp_path / "torn" / "tables" / "anytime.csv")
+    assert not trials.duplicated(["defense", "attack", "block"]).any()
+    assert trials["seconds"].is_monotonic_increasing
 
 
 def test_two_runs_at_once_train_one_model_and_both_finish(tiny: str, tmp_path: Path) -> None:

@@ -193,3 +193,11 @@ def test_everything_that_was_settled_can_be_written_down(spec: Spec, host: Host)
 def test_estimates_are_of_the_canonical_parameters(spec: Spec, host: Host) -> None:
     plan = make_plan(spec(attacks=("pgd:steps=5:restarts=3", "fgsm", "tiny.draws")), host)
     assert [cell.passes for cell in plan.cells[:4]] == [1, 30, None, None]
+
+
+@pytest.mark.parametrize("chosen", [{"budget": 60.0}, {"precision_points": 5.0}])
+def test_what_attacks_some_images_only_leaves_nothing_for_detectors_of_inputs(
+    spec: Callable[..., BenchSpec], host: Host, chosen: dict[str, float]
+) -> None:
+    with pytest.raises(UsageError, match="detectors of inputs judge what every attack makes"):
+        make_plan(spec(detectors=("feature_squeezing",), **chosen), host)
