@@ -33,7 +33,7 @@ from robustkit.pipeline.run import run
 from robustkit.pipeline.sample import sample
 from robustkit.pipeline.spec import BenchSpec, component_text
 from robustkit.pipeline.spend import spend
-from robustkit.pipeline.store import ModelCache, Record, RunStore
+from robustkit.pipeline.store import ModelCache, Record, RunStore, Samples
 from robustkit.pipeline.subjects import Built, build_subject, kept_path
 from robustkit.report.files import markdown
 from robustkit.report.footer import footer
@@ -180,8 +180,7 @@ def run_plan(
 
 def result_of(store: RunStore, records: list[Record]) -> BenchResult:
     """The result of records whose samples lie in `store`."""
-    good = [record["key"] for record in records if record["status"] == "ok"]
-    samples = {key: store.samples(key) for key in good}
+    samples = Samples(store, (record["key"] for record in records if record["status"] == "ok"))
     records = flagged(records, samples.__getitem__)
     table = comparison(records, samples.__getitem__)
     return BenchResult(table, records, store.directory, store.read_json("environment.json"), samples)
@@ -305,9 +304,10 @@ def evaluate(
             measure = run if budget is None else spend
             records = measure(plan, store, host=host, cache=ModelCache(), listen=listen, build=lambda _: built)
             found = result_of(store, records)
+            samples = dict(found.samples)  # the folder is about to go
         finally:
             store.close()
-    return dataclasses.replace(found, directory=None)
+    return dataclasses.replace(found, directory=None, samples=samples)
 
 
 def train(

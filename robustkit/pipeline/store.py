@@ -172,6 +172,29 @@ class RunStore:
                 shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
 
 
+class Samples(Mapping[str, Columns]):
+    """The per-sample columns of finished cells, read when asked for; the cells asked for last stay in memory."""
+
+    def __init__(self, store: RunStore, keys: Iterable[str], kept: int = 64) -> None:
+        self._store, self._keys, self._kept = store, dict.fromkeys(keys), kept
+        self._read: dict[str, Columns] = {}
+
+    def __getitem__(self, key: str) -> Columns:
+        if key not in self._keys:
+            raise KeyError(key)
+        columns = self._read.pop(key, None)
+        self._read[key] = self._store.samples(key) if columns is None else columns
+        if len(self._read) > self._kept:
+            self._read.pop(next(iter(self._read)))
+        return self._read[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
 class ModelCache:
     """Trained weights by content key, shared by all runs of a user.
 

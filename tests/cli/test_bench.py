@@ -301,3 +301,22 @@ def test_precision_points_tell_why_no_more_images_were_needed(
     alone = invoke(*asked, "--precision-points", "1")
     assert alone.exit_code == 2
     assert "two or more" in alone.stderr
+
+
+def test_two_workers_print_the_table_of_one(
+    folder: Path, run: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROBUSTKIT_CACHE", str(folder / "cache"))
+    words = ["bench", "--dataset", f"npz:{folder / 'small.npz'}", *SMALL, "--defense", "pgd_at:steps=2"]
+    spread = invoke(*words, "--attacks", "fgsm,linear_exact", "--workers", "2", "-o", str(folder / "spread"))
+    assert spread.exit_code == 0, spread.output
+    table = [line for line in run[1].stdout.splitlines() if line.startswith("|")]
+    assert [line for line in spread.stdout.splitlines() if line.startswith("|")] == table
+
+
+def test_an_executor_that_there_is_not_is_refused(folder: Path) -> None:
+    words = ["bench", "--dataset", f"npz:{folder / 'small.npz'}", *SMALL, "--attacks", "fgsm"]
+    result = invoke(*words, "--executor", "slurm", "-o", str(folder / "none"))
+    assert result.exit_code != 0
+    assert "executor='slurm' is not local, ray or ray:ADDRESS" in str(result.exception or result.output)
+    assert not (folder / "none").exists()

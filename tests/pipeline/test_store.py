@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustkit.params import UsageError
-from robustkit.pipeline.store import RunStore, encoded
+from robustkit.pipeline.store import RunStore, Samples, encoded
 
 COLUMNS = {"index": np.arange(3), "success": np.array([True, False, True]), "dist_linf": np.float32([0.1, 0, 0.2])}
 
@@ -109,3 +109,21 @@ def test_a_directory_is_for_one_process_at_a_time(tmp_path: Path) -> None:
     other = RunStore(tmp_path)
     other.open()
     other.close()
+
+
+def test_samples_of_many_cells_are_read_when_asked_for(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    store.open()
+    for number in range(5):
+        store.finish(_record(str(number)), {"index": np.array([number])})
+    store.close()
+    samples = Samples(store, "0123", kept=2)
+    assert (list(samples), len(samples)) == (["0", "1", "2", "3"], 4)
+    assert [samples[key]["index"].tolist() for key in "0123"] == [[0], [1], [2], [3]]
+    (tmp_path / "samples" / "3.parquet").unlink()
+    (tmp_path / "samples" / "0.parquet").unlink()
+    assert samples["3"]["index"].tolist() == [3]  # kept
+    with pytest.raises(FileNotFoundError):
+        samples["0"]  # let go of
+    with pytest.raises(KeyError):
+        samples["4"]
