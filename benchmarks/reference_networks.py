@@ -62,6 +62,22 @@ def resnet20() -> Normalised:
     return Normalised(Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 3), _ResNet20())
 
 
+def elu_blocks() -> nn.Sequential:
+    """The network of the backdoored checkpoints of ruoxi-jia-group/I-BAU: three blocks of two convolutions."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in (32, 64, 128):
+        for _ in range(2):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ELU()]
+            channels = width
+        layers += [nn.MaxPool2d(2), nn.Dropout(0.3)]
+    model = nn.Sequential()
+    model.add_module("features", nn.Sequential(*layers))
+    model.add_module("flatten", nn.Flatten())
+    model.add_module("classifier", nn.Linear(2048, 10))
+    return model
+
+
 def reference_network(name: str, folder: Path) -> nn.Module:
     """`cifar10_resnet20`, `mnist_kw_eps0.1` or `fashion_mnist_kw_eps0.1`, with its weights from `folder`."""
     model: nn.Module = resnet20() if name == "cifar10_resnet20" else wong_kolter()

@@ -17,6 +17,7 @@ from robustkit.detectors.controller import Controller, Rules
 
 EPSILON = 1e-7
 _BETAS = (0.5, 0.9)
+_INSIDE = 1e-3
 _AT_ONCE = 8192
 """Images in one pass at most; classes beyond it are computed in turns."""
 
@@ -32,6 +33,7 @@ class Search:
         lr: of Adam.
         rules: of the controller.
         halving: drop the half of the classes with the larger masks after each tenth of the steps.
+        warm: steps of a first search, of one batch each, whose triggers and weights the search begins with; 0: none.
         seed: of starts and batches; the start of a class depends on its number, not on the others.
     """
 
@@ -41,6 +43,7 @@ class Search:
     lr: float
     rules: Rules
     halving: bool = False
+    warm: int = 0
     seed: int = 0
 
 
@@ -96,7 +99,10 @@ def invert(
         search: how.
         exact: the model in full precision, which has the last word on a trigger; None where `model` is that.
     """
-    running = _start(images, targets, search)
+    running, gradients = _start(images, targets, search), 0
+    if search.warm:
+        first = invert(model, images, targets, replace(search, steps=search.warm, batches=1, warm=0, halving=False))
+        running, gradients = _resume(running, first), first.gradients
     count = len(targets)
     mask = squash(running.a)
     pattern = squash(running.b)
@@ -104,7 +110,7 @@ def invert(
     taken = torch.zeros(count, dtype=torch.int64, device=images.device)
     cost = torch.zeros(count, dtype=images.dtype, device=images.device)
     rung = max(1, search.steps // 10)
-    gradients, time = 0, 0
+    time = 0
     batches = _batches(images, search)
     for number in range(1, search.steps + 1):
         wanted = targets[running.rows]
@@ -201,6 +207,14 @@ def _start(images: Tensor, targets: Tensor, search: Search) -> _Running:
     zeros = (torch.zeros_like(a), torch.zeros_like(a), torch.zeros_like(b), torch.zeros_like(b))
     rows = torch.arange(len(targets), device=images.device)
     return _Running(rows, a, b, zeros, Controller.start(len(targets), images.device, images.dtype))
+
+
+def _resume(running: _Running, found: Triggers) -> _Running:
+    """Begin at what was found; what is nearly 0 or 1 a little inside, where tanh has a slope."""
+    a, b = (
+        torch.atanh((part.clamp(_INSIDE, 1 - _INSIDE) - 0.5) * (2 - EPSILON)) for part in (found.mask, found.pattern)
+    )
+    return replace(running, a=a, b=b, controller=replace(running.controller, cost=found.cost.clone()))
 
 
 def _batches(images: Tensor, search: Search) -> Iterator[Tensor]:

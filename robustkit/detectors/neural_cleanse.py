@@ -43,12 +43,13 @@ class NeuralCleanse:
         schedule: "batched" or "by_class".
         halving: drop the half of the classes with the larger masks after each tenth of the steps; their norms are then
             upper bounds. For schedule=batched.
+        warm: steps of a first search, of one batch each, whose triggers and weights the search begins with.
         precision: of the search; a trigger found in a low one must hold in float32.
         alpha: p-values up to it flag the model.
         reference: file of scores of clean models of the same data and architecture, {"neural_cleanse": [...]}.
 
     Score: minus the logarithm of the smallest norm as a share of the image.
-    Cost: at most K steps x batches x batch_size images forward and backward.
+    Cost: at most K (steps x batches + warm) x batch_size images forward and backward.
 
     Raises:
         UsageError: fewer than two validation images.
@@ -65,6 +66,7 @@ class NeuralCleanse:
     multiplier: float = param(2.0, "growth of that weight", low=1.0)
     schedule: Literal["batched", "by_class"] = param("batched", "all classes at once, or one after the other")
     halving: bool = param(False, "drop the classes with the larger masks on the way")
+    warm: int = param(0, "steps of a first search of one batch each, whose end is the start", low=0)
     precision: Precision = param("auto", "of the search")
     alpha: float = param(0.05, "p-values up to it flag the model", low=0.0, high=1.0)
     reference: str = param("", "file of scores of clean models")
@@ -98,6 +100,7 @@ class NeuralCleanse:
             lr=self.step_size,
             rules=Rules(threshold=self.threshold, patience=self.patience, cost=self.cost, multiplier=self.multiplier),
             halving=self.halving,
+            warm=self.warm,
             seed=int(torch.randint(2**31, ())),  # from the caller's generator, which the host seeds
         )
         run = invert if self.schedule == "batched" else invert_by_class

@@ -196,6 +196,24 @@ def test_halving_spends_less_and_keeps_the_smallest() -> None:
     assert int(halved.norm.argmin()) == int(whole.norm.argmin()) == 3
 
 
+def test_a_warm_start_finds_smaller_masks_for_as_many_passes() -> None:
+    model, x, targets = frozen(toy()), images(), torch.arange(10)
+    cold = invert(model, x, targets, dataclasses.replace(SEARCH, steps=30))
+    warm = invert(model, x, targets, dataclasses.replace(SEARCH, steps=20, warm=30))
+    assert warm.gradients <= cold.gradients
+    assert bool(warm.feasible.all())
+    assert float(warm.norm.sum()) < 0.95 * float(cold.norm.sum())
+    assert int(warm.norm.argmin()) == 3
+
+
+def test_warm_starts_of_all_classes_are_those_of_the_classes_one_by_one() -> None:
+    model, x, targets = frozen(toy()), images(), torch.tensor([0, 3, 7])
+    search = dataclasses.replace(SEARCH, steps=12, warm=10)
+    together, alone = invert(model, x, targets, search), invert_by_class(model, x, targets, search)
+    assert together.gradients == alone.gradients == 3 * (10 + 12 * 3) * 32
+    torch.testing.assert_close(together.norm, alone.norm, rtol=0.01, atol=0)
+
+
 def test_low_precision_has_its_triggers_confirmed() -> None:
     """A search model that says yes to everything finds nothing that the exact one doesn't confirm."""
 
