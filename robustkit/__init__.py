@@ -23,8 +23,9 @@ from robustkit.hookspecs import (
 from robustkit.params import ParamError, UsageError, check, param
 
 if TYPE_CHECKING:
-    from robustkit.api import bench, evaluate, load, train
+    from robustkit.api import bench, load, train
     from robustkit.certification import certify
+    from robustkit.evaluation import evaluate
 
 __all__ = [
     "AttackEntry",
@@ -47,7 +48,10 @@ __all__ = [
     "train",
 ]
 
-_LAZY = dict.fromkeys(("bench", "evaluate", "load", "train"), "robustkit.api") | {"certify": "robustkit.certification"}
+_LAZY = dict.fromkeys(("bench", "load", "train"), "robustkit.api") | {
+    "certify": "robustkit.certification",
+    "evaluate": "robustkit.evaluation",
+}
 
 
 def __getattr__(name: str) -> Any:

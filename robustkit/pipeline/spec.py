@@ -239,3 +239,10 @@ def _text(value: Any) -> str:
 
 
 TARGETS: tuple[Targets, ...] = get_args(Targets)
+
+
+def asked(items: Sequence[str | Mapping[str, Any]] | str) -> list[str | Mapping[str, Any]]:
+    """Texts or tables; the text "fgsm,pgd" means ["fgsm", "pgd"]."""
+    if isinstance(items, str):
+        return [part.strip() for part in items.split(",") if part.strip()]
+    return list(items)

@@ -13,10 +13,10 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from robustkit.api import evaluate
 from robustkit.contracts import Data, Threat, Training
 from robustkit.data.splits import ArraySplit, in_memory
 from robustkit.engine.statistics import wilson
+from robustkit.evaluation import evaluate
 from robustkit.host import default_host
 from robustkit.models.build import build_model
 from robustkit.params import UsageError
