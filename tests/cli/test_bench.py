@@ -104,6 +104,23 @@ def test_report_prints_the_same_table(run: tuple[Path, Result], tmp_path: Path) 
     assert r"\toprule" in (tmp_path / "t.tex").read_text()
 
 
+def test_detectors_of_inputs_are_asked_about_every_attack_and_report_says_it_again(
+    folder: Path, tmp_path: Path
+) -> None:
+    words = ["bench", "--dataset", f"npz:{folder / 'small.npz'}", *SMALL, "--attacks", "fgsm,noise", "--limit", "40"]
+    result = invoke(*words, "--detectors", "feature_squeezing,mahalanobis", "-o", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    table = (tmp_path / "run" / "tables" / "detectors.md").read_text()
+    assert table in result.stdout
+    for name in ("feature_squeezing", "mahalanobis", "fgsm @ linf eps=0.1", "noise @ linf eps=0.1", "clean (FPR)"):
+        assert name in table
+    numbers = pd.read_csv(tmp_path / "run" / "tables" / "detectors.csv")
+    assert numbers["attack"].tolist() == ["fgsm", "fgsm", "noise", "noise"]
+    assert numbers["error"].isna().all()
+    assert 'id="detectors"' in (tmp_path / "run" / "report.html").read_text()
+    assert table in invoke("report", str(tmp_path / "run")).stdout
+
+
 def test_compare_of_a_run_with_itself_finds_no_difference(run: tuple[Path, Result]) -> None:
     directory, _ = run
     result = invoke("compare", str(directory), str(directory), "--format", "json")

@@ -30,6 +30,7 @@ from robustkit.report.command import command_line
             "train_eps": 1 / 3,
             "model": "linear",
         },
+        {"attacks": ("fgsm",), "poison": "badnets:target=2", "detectors": ("mahalanobis", "strip:overlays=9")},
         {"attacks": ("fgsm",), "norm": "l2", "eps": (2.0,), "cascade": True, "batch_size": 50, "targets": "next"},
     ],
 )
