@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
 from torch import Tensor
 
+from robustkit.attacks.nearest import onto_ball
 from robustkit.contracts import NORMS, Norm, Threat
 from robustkit.norms import distance, flat, project, random_start, steepest
 from robustkit.params import UsageError
@@ -175,6 +177,38 @@ def test_l0_projection_keeps_the_largest_changes() -> None:
     assert torch.equal(project(x_adv, x, Threat("l0", 9)), x_adv.clamp(0, 1))
 
 
+@given(seed=SEEDS, size=st.integers(1, 7), count=st.integers(0, 8), reach=st.floats(0.05, 1.5))
+@settings(deadline=None, max_examples=40)
+def test_l0_projection_is_the_nearest_of_all_choices(seed: int, size: int, count: int, reach: float) -> None:
+    """Over every set of at most `count` values, moved as near as the box allows; the ball is not convex."""
+    generator = torch.Generator().manual_seed(seed)
+    x = images((1, size, 1, 1), torch.float64, generator)
+    x_adv = (x + reach * torch.randn(x.shape, generator=generator, dtype=torch.float64)).clamp(0, 1)
+    ours = project(x_adv, x, Threat("l0", count))
+    least = math.inf
+    for chosen in itertools.chain.from_iterable(
+        itertools.combinations(range(size), k) for k in range(min(count, size) + 1)
+    ):
+        point = x.clone()
+        point[:, list(chosen)] = x_adv[:, list(chosen)]
+        least = min(least, float(distance(x_adv, point, "l2")))
+    assert float(distance(x_adv, ours, "l2")) == pytest.approx(least, abs=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@given(seed=SEEDS, size=st.integers(1, 8), radius=st.floats(0.01, 2.0))
+@settings(deadline=None, max_examples=40)
+def test_projection_onto_a_ball_alone_is_the_nearest_point(norm: Norm, seed: int, size: int, radius: float) -> None:
+    """That of the minimum-norm attacks, a radius each; another sample of another radius beside it."""
+    generator = torch.Generator().manual_seed(seed)
+    delta = torch.randn((2, size, 1, 1), generator=generator, dtype=torch.float64)
+    radii = torch.tensor([radius, 0.5 * radius], dtype=torch.float64)
+    ours = onto_ball(delta, radii, norm).reshape(2, size).numpy()
+    for row in range(2):
+        theirs = nearest(delta[row].flatten().numpy(), np.zeros(size), norm, float(radii[row]), box=False)
+        assert np.abs(ours[row] - theirs).max() <= 1e-4
+
+
 def test_distance_against_numpy() -> None:
     generator = torch.Generator().manual_seed(4)
     a, b = (torch.rand((7, 3, 5, 4), generator=generator, dtype=torch.float64) for _ in range(2))
@@ -253,6 +287,32 @@ def test_the_l2_step_is_the_best_of_unit_length() -> None:
     gradient = torch.randn((4, 2, 3, 3), generator=generator, dtype=torch.float64)
     gain = flat(steepest(gradient, "l2") * gradient).sum(dim=1)
     assert torch.allclose(gain, flat(gradient).norm(dim=1))  # Cauchy–Schwarz holds with equality
+
+
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+@given(seed=SEEDS, size=st.integers(1, 12), edge=st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_a_step_gains_what_a_linear_program_gains(norm: Norm, seed: int, size: int, edge: bool) -> None:
+    """max ⟨g, d⟩ over the unit ball; for l1 also where values at the edge of the box cannot leave it."""
+    generator = torch.Generator().manual_seed(seed)
+    gradient = torch.randn((1, size), generator=generator, dtype=torch.float64)
+    x = images((1, size), torch.float64, generator)
+    stuck = edge and norm == "l1"
+    step = steepest(gradient, norm, x if stuck else None, share=1e-9)  # for l1: a single value
+    g = gradient[0].numpy()
+    free = [not stuck or bool(0 < x[0, i] < 1) or g[i] * (1 if x[0, i] <= 0 else -1) > 0 for i in range(size)]
+    limit = [(-1.0 if may else 0.0, 1.0 if may else 0.0) for may in free]
+    if norm == "linf":
+        found = linprog(-g, bounds=limit)
+    else:  # d = p − q
+        found = linprog(
+            np.concatenate([-g, g]),
+            A_ub=np.ones((1, 2 * size)),
+            b_ub=[1.0],
+            bounds=[(0, high) for _, high in limit] + [(0, -low) for low, _ in limit],
+        )
+    assert found.status == 0, found.message
+    assert float((step * gradient).sum()) == pytest.approx(-found.fun, abs=1e-9)
 
 
 def test_the_l1_step_takes_the_largest_coordinates_that_can_move() -> None:
