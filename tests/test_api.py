@@ -230,3 +230,16 @@ def test_the_package_is_light_until_it_is_used() -> None:
     code = "import robustkit, sys; print(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_model_of_your_own_on_a_budget() -> None:
+    model, data = _net().eval(), _samples()
+    full = robustkit.evaluate(model, data, "fgsm,bim:steps=3", ("linf", 0.1), host=HOST, precision="fp32")
+    mine = robustkit.evaluate(model, data, "fgsm,bim:steps=3", ("linf", 0.1), host=HOST, precision="fp32", budget="1m")
+    assert mine.table["worst case"].tolist() == full.table["worst case"].tolist()
+    assert mine.environment["budget"]["seconds"] == 60
+    assert "More time would buy nothing" in str(mine)
+    none = robustkit.evaluate(model, data, [], ("linf", 0.1), host=HOST, precision="fp32", budget=1e-6)
+    assert none.attack_columns == []
+    assert "No attack fitted into this budget." in str(none)
+    assert "Not tried yet, and not in this estimate: fgsm, pgd:steps=10" in str(none)

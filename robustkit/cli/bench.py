@@ -150,7 +150,7 @@ def bench(
     publish_inspections(result, format)
     _page(result)
     typer.echo(f"run directory: {result.directory}", err=True)
-    _exit(result, gates)
+    _exit(result, gates, plan)
 
 
 def publish(result: BenchResult, files: list[Path], format: str | None) -> None:
@@ -249,12 +249,12 @@ def _gates(texts: list[str], plan: Plan) -> list[Any]:
     return gates
 
 
-def _exit(result: BenchResult, gates: list[Any]) -> None:
+def _exit(result: BenchResult, gates: list[Any], plan: Plan) -> None:
     """Exit code 1 where a cell failed or a gate tripped."""
     from robustkit.pipeline.lineup import BASELINE
     from robustkit.report.gate import check_gates
 
-    complaints = check_gates(gates, result.table, result.attack_columns, BASELINE)
+    complaints = check_gates(gates, result.table, plan.columns, BASELINE)
     for complaint in complaints:
         typer.echo(f"gate: {complaint}", err=True)
     failed = [record for record in result.records if record["status"] != "ok"]

@@ -4,8 +4,9 @@ A trial is one attack on one block of one model's samples, on those that still s
 things are estimated from the trials before it, of this attack on this model:
 
 - its share of successes by the posterior mean (fallen + 1) / (attacked + 2), of a uniform prior. Counted are trials
-  after the same attacks; where there are none, those after some of them; else all. What no attack was measured for
-  gets the prior's 1/2, so that it is tried as soon as it is cheap enough;
+  after the same attacks; where there are none, those after some of them; else all. An attack that was never measured
+  on a model gets 1/10: a choice, high enough that it is tried once before weak ones are run to their end, and low
+  enough that a dear one does not come before a cheap one has done its work;
 - its seconds by a line, fixed + each · samples, through the measured ones (least squares). While they were all of one
   size, a block is taken to cost as much as its samples and 20 more; before any, so much by a guess from the passes
   that the attack says it takes.
@@ -22,6 +23,8 @@ from functools import cached_property
 
 _OVERHEAD = 20.0
 """Samples that a call costs beside those that it is given, until it is measured."""
+_UNTRIED = 0.1
+"""Share of successes that is expected of an attack before it was measured."""
 _INSTANT = 1e-9
 """Seconds below which a duration says nothing."""
 
@@ -128,6 +131,9 @@ class Field:
             mine = [trial for trial in self.by_pair.get((model, attack), []) if trial.attacked]
             same = [trial for trial in mine if trial.before == before]
             part = same or [trial for trial in mine if trial.before < before] or mine
+            if not part:
+                self._shares[key] = _UNTRIED
+                return _UNTRIED
             fell, attacked = sum(trial.fell for trial in part), sum(trial.attacked for trial in part)
             self._shares[key] = (fell + 1) / (attacked + 2)
         return self._shares[key]

@@ -82,7 +82,7 @@ def check_gates(gates: Sequence[Gate], table: pd.DataFrame, columns: Sequence[st
             rows = table[table["defense"] != baseline] if (table["defense"] != baseline).any() else table
         for row in rows.to_dict("records"):
             for name in wanted:
-                value = float(row[name])
+                value = float(row.get(name, math.nan))  # none where a budget ended before it
                 if not value >= gate.bound:  # NaN trips as well
                     got = "has no value" if math.isnan(value) else f"is {value:.4f}"
                     complaints.append(f"{row['defense']} (seed {row['seed']}): {name} {got}, not {gate.bound:g}")

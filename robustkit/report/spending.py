@@ -52,14 +52,14 @@ def _next(budget: Mapping[str, Any]) -> str:
     ]
     rest = f" Not tried yet, and not in this estimate: {'; '.join(untried)}." if untried else ""
     bought = [
-        f"{name} by {model['points']:.2f} ({', '.join(model['attacks'])})"
+        f"{name} by {model['points']:.2f} points ({', '.join(model['attacks'])})"
         for name, model in zip(names, models, strict=True)
         if model["attacks"]
     ]
     if not bought:
         return f"What the next {span} would buy is not known.{rest}"
     return (
-        f"The next {span} would probably lower the worst case of {', of '.join(bought)} points: expected from each "
+        f"The next {span} would probably lower the worst case of {', of '.join(bought)}: expected from each "
         "attack's measured seconds and success rate on what then stood, (fallen + 1) / (tried + 2), in the order in "
         f"which the budget would be spent.{rest}"
     )
