@@ -158,11 +158,10 @@ def _relu(module: object, given: Interval, weight: Tensor) -> Traced:
     low, high = given.low, given.high
     either = (low < 0) & (high > 0)
     chord = torch.where(either, high / torch.where(either, high - low, 1.0), (low >= 0).to(low.dtype))
-    # what of a weight is positive goes with the lower line, what is negative with the upper: (w ± |w|) / 2
-    slope, size = lower_slope(low, high), weight.abs()
-    found = weight * ((chord + slope) / 2)[:, None] - size * ((chord - slope) / 2)[:, None]
-    rise = -chord * low.clamp_max(0) / 2
-    return found, _times(weight, rise) - _times(size, rise)
+    below = torch.relu(weight)  # goes with the lower line, the rest with the upper one
+    found = torch.addcmul(weight * chord[:, None], below, (lower_slope(low, high) - chord)[:, None])
+    rise = -chord * low.clamp_max(0)
+    return found, _times(weight, rise) - _times(below, rise)
 
 
 def lower_slope(low: Tensor, high: Tensor) -> Tensor:

@@ -20,6 +20,17 @@ def test_limits_are_scipys(count: int, alpha: float) -> None:
             assert float(found(hits, count, alpha)) == pytest.approx(getattr(known, side), abs=1e-12)
 
 
+@pytest.mark.parametrize("count", [20, 2000, 100_000])
+@pytest.mark.parametrize("alpha", [0.001, 0.05])
+def test_limits_lie_above_the_share_with_probability_alpha_at_most(count: int, alpha: float) -> None:
+    """Exactly, by summing the binomial distribution; and not far less where there are many draws."""
+    hits = np.arange(count + 1)
+    limits = lower_limit(hits, count, alpha)
+    rates = [float(binom.pmf(hits, count, share) @ (limits > share)) for share in np.linspace(0.02, 0.999, 60)]
+    assert max(rates) <= alpha * (1 + 1e-9)
+    assert count < 1000 or max(rates) > 0.9 * alpha
+
+
 def test_all_hits_have_the_closed_form() -> None:
     assert float(lower_limit(100_000, 100_000, 0.001)) == pytest.approx(0.001 ** (1 / 100_000), abs=1e-12)
 
