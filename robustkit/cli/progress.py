@@ -97,9 +97,9 @@ class Progress:
 
     def _all_workers(self, event: Any) -> None:
         """One line for all workers, in which single cells would only take turns."""
-        notes = [f"{event.cells_done}/{event.cells} cells", f"{event.images_per_second:,.0f} images/s"]
-        notes += [f"{event.failed} failed"] if event.failed else []
-        notes += [f"{event.lost} workers lost"] if event.lost else []
+        notes = [f"cells {event.cells_done}/{event.cells}", f"{event.images_per_second:,.0f} images/s"]
+        notes += [f"cells failed: {event.failed}"] if event.failed else []
+        notes += [f"workers lost: {event.lost}"] if event.lost else []
         notes += [] if event.seconds_left is None else [f"{event.seconds_left:,.0f} s left"]
         self._show(f"{event.workers} workers", event.blocks_done, event.blocks, ", ".join(notes))
 

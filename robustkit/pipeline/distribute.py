@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 import time
@@ -135,7 +136,7 @@ class _Driver:
             for key, work in self._open.items()
         ]
         self._schedule = Schedule(lanes, executor.size, self._opened)
-        self._back: SimpleQueue[tuple[Group, Future[bytes]]] = SimpleQueue()
+        self._back: SimpleQueue[tuple[Group, dict[str, Any] | BaseException]] = SimpleQueue()
         self._flying = 0
         self._finished = self._failed = self._images = self._lost = 0
         self._began = self._told = time.monotonic()
@@ -160,35 +161,45 @@ class _Driver:
                 continue
             self._flying += 1
             future = self._executor.submit(self._message(group))
-            future.add_done_callback(lambda done, group=group: self._back.put((group, done)))  # type: ignore[misc]
+            future.add_done_callback(functools.partial(self._came_back, group, self._open[group.lane.key].cell))
 
     def _take_back(self) -> Iterator[Lane]:
         """Wait for one group, and keep it; yields its lane where that is finished."""
         try:
-            group, future = self._back.get(timeout=_TOLD)
+            group, answer = self._back.get(timeout=_TOLD)
         except Empty:
             self._tell()
             return
         self._flying -= 1
-        try:
-            plain, parts = unpacked(future.result())
-        except WorkerLost as lost:
+        if isinstance(answer, WorkerLost):
             self._lost += 1
             number = self._schedule.lost(group)
             if number is not None:
-                words = f"WorkerLost: block {number} cost {TRIES} workers; the last one: {lost}"
+                words = f"WorkerLost: block {number} cost {TRIES} workers; the last one: {answer}"
                 self._open[group.lane.key].errors[number] = (words, [])
+        elif isinstance(answer, BaseException):  # the run directory cannot be written
+            raise answer
         else:
-            self._keep(group, plain, parts)
+            self._count(group, answer)
         self._tell()
         if group.lane.finished:
             yield group.lane
 
-    def _keep(self, group: Group, plain: Mapping[str, Any], parts: Sequence[bytes]) -> None:
+    def _came_back(self, group: Group, cell: Cell, future: Future[bytes]) -> None:
+        """In the thread that serves the worker: keep its blocks, so that one driver's disk serves many workers."""
+        try:
+            plain, parts = unpacked(future.result())
+            for place, block in enumerate(plain["done"]):
+                content, pictures, adversarial = parts[3 * place : 3 * place + 3]
+                keep_block(cell, block["number"], content, pictures or None, adversarial or None, self._store)
+        except BaseException as error:
+            self._back.put((group, error))
+        else:
+            self._back.put((group, plain))
+
+    def _count(self, group: Group, plain: Mapping[str, Any]) -> None:
         work = self._open[group.lane.key]
-        for place, block in enumerate(plain["done"]):
-            content, pictures, adversarial = parts[3 * place : 3 * place + 3]
-            keep_block(work.cell, block["number"], content, pictures or None, adversarial or None, self._store)
+        for block in plain["done"]:
             rows = block_rows(block["number"], self._plan)
             self._images += rows.stop - rows.start
             work.done += 1

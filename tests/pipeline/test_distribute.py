@@ -31,6 +31,15 @@ def test_numbers_do_not_depend_on_workers(tiny: str, tmp_path: Path, marks: Path
         assert_same(whole, bench(tiny, tmp_path / f"by {workers}", LocalExecutor(workers), attacks, **more))
 
 
+def test_a_cascade_on_a_checkpoint_is_the_same(tiny: str, tmp_path: Path, marks: Path) -> None:
+    bench(tiny, tmp_path / "trained", None, ())
+    given = {"checkpoint": str(tmp_path / "trained" / "models" / "standard-seed0.safetensors"), "cascade": True}
+    attacks = ("fgsm", "fleet.noise", "pgd:steps=5")
+    whole = bench(tiny, tmp_path / "whole", None, attacks, **given)
+    assert len(whole[0][-1]["after"]) == 2
+    assert_same(whole, bench(tiny, tmp_path / "spread", LocalExecutor(2), attacks, **given))
+
+
 def test_faults_cost_neither_the_run_nor_a_number(tiny: str, tmp_path: Path, marks: Path) -> None:
     """A worker killed, one out of memory, a block that kills every worker, an attack that raises: in one run."""
     good = ("fleet.noise", "fleet.kills", "fleet.greedy")
@@ -67,13 +76,13 @@ def test_a_driver_that_was_killed_goes_on_where_it_stopped(tiny: str, tmp_path: 
     noise = marks / "noise"
     while not noise.is_file() or len(noise.read_text().split()) < 6:  # of nine; two workers have finished some of them
         assert driver.poll() is None
-        assert time.monotonic() - began < 120
+        assert time.monotonic() - began < 400
         time.sleep(0.02)
     driver.kill()
     driver.wait()
     workers = {int(line) for line in (marks / "noise").read_text().split()}
     while any(_alive(worker) for worker in workers):
-        assert time.monotonic() - began < 150
+        assert time.monotonic() - began < 500
         time.sleep(0.1)
     before = len((marks / "noise").read_text().split())
     found = bench(tiny, tmp_path / "torn", LocalExecutor(2), attacks)

@@ -103,5 +103,5 @@ def _wait_for_blocks(directory: Path, count: int, driver: subprocess.Popen[str])
     while len(list(directory.glob("blocks/*/*.parquet"))) < count or key_of_clean is None:
         key_of_clean = next(iter(RunStore(directory).records()), None)  # the clean cell is done: these are attacks
         assert driver.poll() is None
-        assert time.monotonic() - began < 200
+        assert time.monotonic() - began < 400
         time.sleep(0.05)

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from robustkit.cli.progress import Progress
+from robustkit.pipeline.events import Fleet
+
+
+@pytest.mark.parametrize(("lost", "failed", "left"), [(0, 0, None), (2, 1, 75.2)])
+def test_all_workers_share_one_line(
+    lost: int, failed: int, left: float | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    event = Fleet(
+        workers=3,
+        cells_done=1,
+        cells=4,
+        blocks_done=30,
+        blocks=60,
+        images_per_second=1234.5,
+        lost=lost,
+        failed=failed,
+        seconds_left=left,
+    )
+    with Progress() as progress:
+        progress(event)
+    trouble = ", cells failed: 1, workers lost: 2, 75 s left" if lost else ""
+    assert capsys.readouterr().err == f"3 workers: 50 %, cells 1/4, 1,234 images/s{trouble}\n"
