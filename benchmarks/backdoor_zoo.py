@@ -316,6 +316,9 @@ def write_report(work: Path, output: Path) -> None:
         f"The portfolio is the largest score of {', '.join(asked_all)}, which judged all {most} models, each in "
         "standard deviations of the calibration half. neural_cleanse judged as many models as its "
         "rows say, balanced over the families, in the order of their numbers.",
+        "activation_clustering and spectral_signatures need the training set, which nobody has of a model from "
+        "elsewhere. Other work ran on the machine: compare CPU seconds.",
+        "Poisons: " + "; ".join(f"{family} `{text}`" for family, text in FAMILIES.items()) + ".",
         "",
         "| detector | family | n | AUROC | TPR at 5 % FPR | target named |",
         "| --- | --- | --- | --- | --- | --- |",
