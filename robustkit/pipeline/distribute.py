@@ -244,8 +244,11 @@ class _Driver:
             self._failed += 1
             record = failed_record(work.cell, self._plan, work.built, *work.errors[min(work.errors)])
         else:
-            blocks = [self._store.block(lane.key, number) for number in range(self._plan.blocks)]
-            whole = [block for block in blocks if block is not None]
+            whole = []
+            for number in range(self._plan.blocks):
+                found = self._store.block(lane.key, number)
+                assert found is not None
+                whole.append(({name: values.copy() for name, values in found[0].items()}, found[1]))  # frees the file's
             record, columns = whole_record(work.cell, self._plan, work.built, self._precision, work.started, whole)
         self._store.finish(record, columns)
         self._schedule.settle(lane)

@@ -276,6 +276,6 @@ def encoded(columns: Columns, notes: Mapping[str, Any]) -> bytes:
 
 
 def _read(path: Path) -> tuple[Columns, dict[str, Any]]:
-    table = pq.read_table(path)
+    table = pq.read_table(path, use_threads=False, pre_buffer=False)
     notes = json.loads((table.schema.metadata or {}).get(b"robustkit", b"{}"))
     return {name: table.column(name).to_numpy() for name in table.column_names}, notes
