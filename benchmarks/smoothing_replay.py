@@ -214,8 +214,9 @@ def halves(logs: list[Log], copies: int) -> list[str]:
         "with which gaps stay within 0.3 and 0.5 points. Over all logs, the lowest gap to `fixed` in points and the "
         "most passes, of single radii up to 2 σ and of whole tables up to 3 σ. Passes differ between halves, for few "
         "images, those near a threshold, take most of them. (A first rule asked for the passes, too, and on the even "
-        "images it chose none of the values; it was given up after this table was seen.) The other numbers of the rule "
-        "(looks 1.25 apart, half of alpha for the last, 3 standard deviations to a goal, the square root in its patience) are not chosen again.\n",
+        "images it chose none of the values; it was given up after this table was seen.) The other numbers of the "
+        "rule (looks 1.25 apart, half of alpha for the last, 3 standard deviations to a goal, the square root in its "
+        "patience) are not chosen again.\n",
         "| futility | images | one radius: lowest gap | most passes | table: lowest gap | most passes | gaps |\n"
         "|---:|---|" + "---:|" * 4 + "---|",
     ]
