@@ -48,6 +48,14 @@ resnet = build
 """
 
 
+LOSS = """
+from torch.nn.functional import cross_entropy
+
+def loss(logits, y):
+    return cross_entropy(logits, y, reduction="none")
+"""
+
+
 def label(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
@@ -64,6 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (place / "my_package" / "__init__.py").touch()
         (place / "my_package" / "nets.py").write_text(NET)
         (place / "my_models.py").write_text(NET)
+        (place / "mine.py").write_text(LOSS)
         rng = np.random.default_rng(0)
         images, labels = rng.random((40, 1, 28, 28), dtype=np.float32), np.arange(40) % 10
         np.savez(place / "images.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
