@@ -23,7 +23,7 @@ from robustkit.models.build import build_model
 from robustkit.models.weights import load_checkpoint
 from robustkit.params import UsageError, suggest
 from robustkit.pipeline.detect import inspect_run, inspections_of
-from robustkit.pipeline.events import Listener, TrainingStep, Waiting, ignore
+from robustkit.pipeline.events import Listener, ignore
 from robustkit.pipeline.inputs import inspect_inputs
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan, make_plan
@@ -33,6 +33,7 @@ from robustkit.pipeline.spec import BenchSpec, asked, component_text
 from robustkit.pipeline.spend import spend
 from robustkit.pipeline.store import ModelCache, Record, RunStore, Samples
 from robustkit.pipeline.subjects import build_subject, kept_path
+from robustkit.pipeline.told import build_told
 from robustkit.report.files import markdown
 from robustkit.report.footer import footer
 from robustkit.report.format import readable
@@ -256,13 +257,5 @@ def train(
     given = {**settings, "defenses": [text], "seeds": [seed], "baseline": False}
     plan = make_plan(BenchSpec.from_plain(given, "train"), host)
     subject = plan.subjects[-1]
-    built = build_subject(
-        subject,
-        plan,
-        host,
-        ModelCache(),
-        Path(directory) if directory is not None else None,
-        report=lambda progress: listen(TrainingStep(subject, progress)),
-        waiting=lambda: listen(Waiting(subject)),
-    )
+    built = build_told(subject, plan, host, ModelCache(), Path(directory) if directory is not None else None, listen)
     return built.model

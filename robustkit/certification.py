@@ -15,13 +15,14 @@ from robustkit.engine.certify import certified, summary
 from robustkit.host import Component, Host, default_host
 from robustkit.params import UsageError, as_text
 from robustkit.pipeline.certified_rows import certify_rows
-from robustkit.pipeline.events import Listener, SubjectReady, TrainingStep, Waiting, ignore
+from robustkit.pipeline.events import Listener, SubjectReady, ignore
 from robustkit.pipeline.keys import key_of
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan, make_plan
 from robustkit.pipeline.spec import BenchSpec, component_text
 from robustkit.pipeline.store import ModelCache, RunStore, write_atomically
-from robustkit.pipeline.subjects import Built, build_subject
+from robustkit.pipeline.subjects import Built
+from robustkit.pipeline.told import build_told
 from robustkit.report.certified_curves import Curve, certified_curves
 
 RUNS = Path("runs")
@@ -146,15 +147,7 @@ def _run(
 
 
 def _built(subject: Subject, plan: Plan, host: Host, directory: Path, listen: Listener) -> Built:
-    built = build_subject(
-        subject,
-        plan,
-        host,
-        ModelCache(),
-        directory,
-        report=lambda progress: listen(TrainingStep(subject, progress)),
-        waiting=lambda: listen(Waiting(subject)),
-    )
+    built = build_told(subject, plan, host, ModelCache(), directory, listen)
     listen(SubjectReady(subject, built.cached))
     return built
 

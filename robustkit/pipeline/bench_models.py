@@ -5,13 +5,14 @@ from __future__ import annotations
 from robustkit.engine.evaluate import Arena
 from robustkit.host import Host
 from robustkit.pipeline.describe import search_precision
-from robustkit.pipeline.events import Listener, SubjectReady, TrainingStep, Waiting
+from robustkit.pipeline.events import Listener, SubjectReady
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.run import Builder
 from robustkit.pipeline.store import ModelCache, RunStore
-from robustkit.pipeline.subjects import Built, build_subject
+from robustkit.pipeline.subjects import Built
 from robustkit.pipeline.surrogates import Surrogates
+from robustkit.pipeline.told import build_told
 
 
 class Models:
@@ -32,15 +33,7 @@ class Models:
         return self._made[subject.key]
 
     def _trained(self, subject: Subject) -> Built:
-        return build_subject(
-            subject,
-            self._plan,
-            self._host,
-            self._cache,
-            self._store.directory,
-            report=lambda progress: self._listen(TrainingStep(subject, progress)),
-            waiting=lambda: self._listen(Waiting(subject)),
-        )
+        return build_told(subject, self._plan, self._host, self._cache, self._store.directory, self._listen)
 
     def ready(self, subject: Subject, measured: set[str]) -> bool:
         """Make the model; False where what was `measured` is of other weights, and it was trained again since.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from robustkit.pipeline.cells import Cell
 from robustkit.pipeline.describe import write_environment
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan
-from robustkit.pipeline.records import error_words, failed_record, metrics, record_of
+from robustkit.pipeline.records import error_words, failed_record, metrics, now, record_of
 from robustkit.pipeline.store import Columns, Record, RunStore, encoded
 from robustkit.pipeline.subjects import Built
 
@@ -200,7 +199,7 @@ class Ledger:
             "guarantee": None,
             "seconds": round(sum(note["seconds"] for note in notes), 4),
             "restored": sorted({name for note in notes for name in note["restored"]}),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": now(),
             "after": [],
             "coverage": {
                 "attacked": int(whole["attacked"].sum()),

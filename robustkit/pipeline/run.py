@@ -21,8 +21,6 @@ from robustkit.pipeline.events import (
     CellStarted,
     Listener,
     SubjectReady,
-    TrainingStep,
-    Waiting,
     ignore,
 )
 from robustkit.pipeline.known import attacks_before, content_of, good_records, keep_block, other_weights
@@ -30,8 +28,9 @@ from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.records import error_words, failed_record, now, whole_record
 from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore
-from robustkit.pipeline.subjects import Built, TrainingFailed, build_subject
+from robustkit.pipeline.subjects import Built, TrainingFailed
 from robustkit.pipeline.surrogates import Ready, Surrogates
+from robustkit.pipeline.told import build_told
 
 Builder = Callable[[Subject], Built]
 
@@ -122,18 +121,7 @@ def _built(
     listen: Listener,
     build: Builder | None,
 ) -> Built:
-    if build is not None:
-        built = build(subject)
-    else:
-        built = build_subject(
-            subject,
-            plan,
-            host,
-            cache,
-            store.directory,
-            report=lambda progress: listen(TrainingStep(subject, progress)),
-            waiting=lambda: listen(Waiting(subject)),
-        )
+    built = build_told(subject, plan, host, cache, store.directory, listen) if build is None else build(subject)
     listen(SubjectReady(subject, built.cached))
     return built
 

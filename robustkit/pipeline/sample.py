@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +21,7 @@ from robustkit.pipeline.events import Listener, Looked, ignore
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.looks import Pairs, Verdict, look, settled, verdicts
 from robustkit.pipeline.plan import Plan
-from robustkit.pipeline.records import error_words, failed_record, metrics, record_of
+from robustkit.pipeline.records import error_words, failed_record, now, whole_record
 from robustkit.pipeline.run import Builder
 from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore, encoded
 from robustkit.pipeline.subjects import TrainingFailed
@@ -238,22 +236,10 @@ class _Sampling:
         write_environment(self._store, self._store.read_json("environment.json") | {"sampling": told})
 
     def _record(self, cell: Cell, used: int, mark: dict[str, int]) -> Record:
-        whole = joined([columns for columns, _ in self._blocks[cell.key]])
-        notes: list[dict[str, Any]] = [note for _, note in self._blocks[cell.key]]
-        plan = dataclasses.replace(self._plan, count=used)
         self._arena(cell.subject)  # the model is at hand, and the one that was measured
-        record = record_of(cell, plan, self._models(cell.subject)) | {
-            "status": "ok",
-            "error": None,
-            "metrics": metrics(whole, cell.threat),
-            "precision": notes[0]["precision"],
-            "guarantee": None,
-            **({"flags": notes[0]["flags"]} if cell.kind == "clean" else {}),
-            "seconds": round(sum(note["seconds"] for note in notes), 4),
-            "restored": sorted({name for note in notes for name in note["restored"]}),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "after": [],
-            "sampled": mark,
-        }
+        blocks, plan = self._blocks[cell.key], dataclasses.replace(self._plan, count=used)
+        precision = blocks[0][1]["precision"]
+        record, whole = whole_record(cell, plan, self._models(cell.subject), precision, now(), blocks)
+        record |= {"sampled": mark}
         self._store.finish(record, whole)
         return record

@@ -13,11 +13,12 @@ from robustkit.engine.batching import Chunked
 from robustkit.engine.verdict import CellError
 from robustkit.host import Host
 from robustkit.pipeline.cells import Cell
-from robustkit.pipeline.events import Listener, TrainingStep, Waiting, ignore
+from robustkit.pipeline.events import Listener, ignore
 from robustkit.pipeline.lineup import Subject, provenance
 from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.store import ModelCache
-from robustkit.pipeline.subjects import TrainingFailed, build_subject
+from robustkit.pipeline.subjects import TrainingFailed
+from robustkit.pipeline.told import build_told
 
 Ready = Callable[[Cell], Cell]
 """A cell whose attack is ready to be called."""
@@ -62,15 +63,7 @@ class Surrogates:
             data = dataclasses.replace(plan.data, mean=tuple(about["mean"]), std=tuple(about["std"]))
             plan = dataclasses.replace(plan, spec=dataclasses.replace(plan.spec, model=about["model"]), data=data)
         try:
-            built = build_subject(
-                surrogate,
-                plan,
-                self._host,
-                self._cache,
-                self._directory,
-                report=lambda progress: self._listen(TrainingStep(surrogate, progress)),
-                waiting=lambda: self._listen(Waiting(surrogate)),
-            )
+            built = build_told(surrogate, plan, self._host, self._cache, self._directory, self._listen)
         except TrainingFailed as failure:
             cause = failure.__cause__ or failure
             raise CellError(f"the surrogate {surrogate.label} could not be trained: {cause}") from failure
