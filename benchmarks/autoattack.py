@@ -1,16 +1,18 @@
 """AutoAttack beside its reference: native standard and fast form, pyautoattack, and what two libraries call so.
 
-    python benchmarks/autoattack.py [--data DIR] [--samples 50] [--dear 20] [--few 10] [-o FILE]
+    python benchmarks/autoattack.py [--data DIR] [--samples 50] [--dear 20] [--few 10] [--work FILE] [-o FILE]
 
 DIR holds `reference_models/` (networks that others trained), `mnist/`, `cifar10/` and Fashion-MNIST's idx files;
 without it only networks trained here are attacked. Every attack is given the same images, all of one row's network in
 one run (the dear ones of other libraries a few), and scored by the host on what it returned. Search and verdict in
-float32. Writes benchmarks/results/autoattack.md.
+float32. Networks that are done stand in --work, a line each, and are not measured again. Writes
+benchmarks/results/autoattack.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,17 +167,34 @@ def main() -> None:
     parser.add_argument("--dear", type=int, default=20, help="images of the residual network")
     parser.add_argument("--few", type=int, default=10, help="images for the attacks of other libraries")
     parser.add_argument("--cases", type=int, nargs="*", help="numbers of the networks to attack; none: all")
+    parser.add_argument("--work", type=Path, default=Path("runs/autoattack_benchmark.jsonl"))
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     given = parser.parse_args()
     host = default_host()
     every = []
+    done = read(given.work)
     for number, case in enumerate(CASES):
-        model = network_of(case, given.data) if not given.cases or number in given.cases else None
-        if model is not None:
-            wanted = given.dear if case.data == "cifar10" else given.samples
+        wanted = given.dear if case.data == "cifar10" else given.samples
+        few = min(given.few, wanted)
+        ours = [host.build("attack", text).value.stages(case.threat.norm) for text in OURS]
+        key = f"{robustkit.__version__} {case} {wanted} {few} {ours}"
+        if key not in done:
+            model = network_of(case, given.data) if not given.cases or number in given.cases else None
+            if model is None:
+                continue
             x, y = images_of(case, given.data, wanted, host)
-            every.append((case, len(x), measure(case, model, x, y, min(given.few, wanted), host)))
-            write(given.output, every)
+            done[key] = measure(case, model, x, y, few, host)
+            given.work.parent.mkdir(parents=True, exist_ok=True)
+            with given.work.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": key, "rows": done[key]}) + "\n")
+        every.append((case, wanted, done[key]))
+        write(given.output, every)
+
+
+def read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of networks that are done, by what they were measured with."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {line["key"]: line["rows"] for line in map(json.loads, lines)}
 
 
 def write(path: Path, every: list[tuple[Case, int, list[dict[str, Any]]]]) -> None:

@@ -48,13 +48,14 @@ RESULT = HERE / "results" / "scale.md"
 WORK: dict[str, dict[str, Any]] = {
     "attacks": {"attacks": tuple(f"pgd:steps={steps}" for steps in range(38, 43))},
     "smoothing": {
-        "certifiers": tuple(f"smoothing:sigma=0.25:mode=fixed:n={n}:n0=10" for n in range(100, 104)),
+        "certifiers": tuple(f"smoothing:sigma=0.25:mode=fixed:n={n}:n0=10" for n in range(50, 54)),
         "norm": "l2",
         "eps": (0.5,),
     },
 }
 """What `efficiency` measures: the network of the main job, 2,000 images of MNIST, cells that cost about the same."""
-REPEATS = 3
+REPEATS = 4
+WHERE = ("local", "ray", "bare")
 
 
 def efficiency() -> dict[str, Any]:
@@ -66,23 +67,68 @@ def efficiency() -> dict[str, Any]:
             spec = BenchSpec(device="cpu", precision="fp32", recipe={"epochs": 1}, **work)
             plan = make_plan(spec, default_host())
             paces: dict[str, list[float]] = {}
+            busy: dict[str, list[float]] = {}
             for repeat in range(REPEATS):
-                for where in ("local", "ray"):
+                for where in WHERE:
                     for workers in (1, 2):
                         name = f"{where} {workers}"
-                        directory = Path(folder) / f"{kind} {name} {repeat}"
-                        paces.setdefault(name, []).append(_pace(plan, directory, cache, where, workers))
+                        if where == "bare":
+                            pace = _bare_pace(kind, workers, Path(folder) / "cache")
+                        else:
+                            directory = Path(folder) / f"{kind} {name} {repeat}"
+                            pace, at_work = _pace(plan, directory, cache, where, workers)
+                            busy.setdefault(name, []).append(at_work)
+                        paces.setdefault(name, []).append(pace)
                         print(kind, name, paces[name][-1], flush=True)
-            middle = {name: statistics.median(values) for name, values in paces.items()}
-            found[kind] = {
-                "blocks a second": paces,
-                "efficiency": {w: middle[f"{w} 2"] / (2 * middle[f"{w} 1"]) for w in ("local", "ray")},
-            }
+            shares = {w: [b / (2 * a) for a, b in zip(paces[f"{w} 1"], paces[f"{w} 2"], strict=True)] for w in WHERE}
+            found[kind] = {"blocks a second": paces, "efficiency": shares, "at work": busy}
     return found
 
 
-def _pace(plan: Plan, directory: Path, cache: ModelCache, where: str, workers: int) -> float:
-    """Blocks of attacks or certifiers a second, from the fourth one that comes back to the last but two."""
+def _bare_pace(kind: str, workers: int, cache: Path) -> float:
+    """Blocks a second that as many processes measure side by side when nobody hands them out: what the machine gives
+    to two processes.
+    """
+    words = [sys.executable, __file__, "--bare", kind, "--cache", str(cache)]
+    started = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment(0))
+               for _ in range(workers)]  # fmt: skip
+    for process in started:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return sum(float(process.communicate()[0]) for process in started)
+
+
+def bare(kind: str, cache: Path) -> None:
+    """Run by `efficiency`: prints a line when ready, waits for one, and prints the blocks a second of eight seconds."""
+    spec = BenchSpec(device="cpu", precision="fp32", pretrained=True, **WORK[kind])
+    plan = make_plan(spec, default_host())
+    from robustkit.engine.evaluate import Arena
+    from robustkit.models.build import build_model
+    from robustkit.models.weights import load_checkpoint
+
+    x, _ = plan.data.test.batch(torch.arange(64))
+    model = build_model("cnn", plan.data, host=default_host()).eval()
+    load_checkpoint(model, next((cache / "models").glob("*.safetensors")))
+    arena = Arena(model, "fp32", None, x)
+    cell = next(cell for cell in plan.cells if cell.component is not None)
+    measure_block(cell, 0, arena, plan, _nothing())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    began, number = time.monotonic(), 0
+    while time.monotonic() - began < 8:
+        measure_block(cell, number % plan.blocks, arena, plan, _nothing())
+        number += 1
+    print(number / (time.monotonic() - began), flush=True)
+
+
+def _pace(plan: Plan, directory: Path, cache: ModelCache, where: str, workers: int) -> tuple[float, float]:
+    """Blocks of attacks or certifiers a second, from the fourth one that comes back to the last but two; and the share
+    of that time in which workers measured, by their own clocks.
+    """
     executor = _executor(where, workers)
     times: list[float] = []
 
@@ -98,7 +144,9 @@ def _pace(plan: Plan, directory: Path, cache: ModelCache, where: str, workers: i
         store.close()
         executor.shutdown()
     assert all(record["status"] == "ok" for record in records)
-    return (len(times) - 6) / (times[-3] - times[3])
+    pace = (len(times) - 6) / (times[-3] - times[3])
+    seconds = sum(record["seconds"] for record in records if record["kind"] != "clean")
+    return pace, pace * seconds / len(times) / workers
 
 
 def _executor(where: str, workers: int) -> Executor:
@@ -353,12 +401,21 @@ def page(known: dict[str, Any]) -> str:
         lines += [f"`{name}`: {about}", ""]
     lines += ["## Efficiency of two workers against one", ""]
     if "efficiency" in known:
-        lines += ["| work | where | blocks/s, 1 worker | blocks/s, 2 workers | efficiency |", "|---|---|---|---|---|"]
+        lines += ["| work | where | blocks/s, 1 worker | blocks/s, 2 workers | efficiency | two at work |",
+                  "|---|---|---|---|---|---|"]  # fmt: skip
         for kind, found in known["efficiency"].items():
             for where, share in found["efficiency"].items():
                 one, two = (found["blocks a second"][f"{where} {workers}"] for workers in (1, 2))
-                lines.append(f"| {kind} | {where} | {_spread(one)} | {_spread(two)} | {share:.2f} |")
-        lines += ["", f"One thread a worker; median [least, most] of {REPEATS} runs in turn, without the start.", ""]
+                at_work = _spread(found["at work"][f"{where} 2"]) if where != "bare" else "–"
+                lines.append(f"| {kind} | {where} | {_spread(one)} | {_spread(two)} | {_spread(share)} | {at_work} |")
+        lines += [
+            "",
+            f"One thread a worker; median [least, most] of {REPEATS} rounds in turn, without the start; the efficiency "
+            "is that of each round's own pair. `two at work`: the share of the time in which the two measured a block, "
+            "by their own clocks; what it lacks to 1 is what handing out costs. `bare`: as many processes that measure "
+            "such blocks for eight seconds, with nobody who hands them out: what this machine gives to a second one.",
+            "",
+        ]
     else:
         lines += ["Not measured yet: it wants two quiet cores.", ""]
     if "memory" in known:
@@ -423,6 +480,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     parser.add_argument("--driver", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--million", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--bare", choices=list(WORK), help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
     os.environ |= {"ROBUSTKIT_PLUGINS": "", "RAY_worker_niceness": "0"}  # Ray's workers as nice as the local ones
@@ -430,6 +489,8 @@ def main() -> None:
         return driver(given.driver)
     if given.million:
         return planning()
+    if given.bare:
+        return bare(given.bare, given.cache)
     path = given.output.with_suffix(".json")
     known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"about": {}}
     for name in given.parts:

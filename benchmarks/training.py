@@ -7,7 +7,7 @@ and APGD on targeted DLR; the worst case is the share that stands against both. 
 measured apart, by update_cost.py.
 
 What is finished is kept in --work: weights, and one line a measurement in records.jsonl. A second call goes on there,
-and with a larger --limit attacks the same networks again. At full size, with a GPU:
+and with a larger --limit attacks the images that are new. At full size, with a GPU:
 
     python benchmarks/training.py --dataset cifar10 --model preact_resnet18 --device cuda --images 0 --epochs 30 \
         --limit 2000 --precision auto -o benchmarks/results/training_cifar10.md
@@ -64,6 +64,9 @@ METHODS: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("free_at m=4, longer", "free_at:replays=4", {"epochs": 4, "lr": 0.5}),  # factors
 )
 ATTACKS = ("pgd:steps=50:restarts=10", "apgd:loss=dlr_targeted:classes=3")
+PART = 500
+"""Images that are attacked between two records."""
+NOBODY = {"limit": 0, "clean": 0, "pgd": 0, "apgd": 0, "worst": 0}
 
 
 class Work:
@@ -75,11 +78,17 @@ class Work:
 
     def find(self, **key: Any) -> Record | None:
         """The last record whose fields are these."""
+        return next(reversed(self._all(key)), None)
+
+    def furthest(self, limit: int, **key: Any) -> Record:
+        """The record of the most images up to `limit`; that of none, where there is none."""
+        return max((r for r in self._all(key) if r["limit"] <= limit), key=lambda r: r["limit"], default=NOBODY)
+
+    def _all(self, key: dict[str, Any]) -> list[Record]:
         if not self._path.is_file():
-            return None
-        lines = [line for line in self._path.read_text().splitlines() if line.endswith("}")]
-        records = [json.loads(line) for line in lines]
-        return next((r for r in reversed(records) if all(r.get(k) == v for k, v in key.items())), None)
+            return []
+        records = (json.loads(line) for line in self._path.read_text().splitlines() if line.endswith("}"))
+        return [record for record in records if all(record.get(name) == value for name, value in key.items())]
 
     def add(self, record: Record) -> Record:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -138,24 +147,34 @@ def trained(
 
 
 def attacked(label: str, seed: int, data: Data, given: Any, work: Work) -> Record:
+    """How many of the first `limit` images stand; from the most that were attacked before, in parts of `PART`."""
     settings = f"{given.dataset} {given.model} {given.images} {given.epochs}"
-    key = {"kind": "attack", "label": label, "seed": seed, "settings": settings, "limit": given.limit}
-    found = work.find(**key)
-    if found is not None:
+    key = {"kind": "attack", "label": label, "seed": seed, "settings": settings}
+    found = work.find(**key, limit=given.limit) or work.furthest(given.limit, **key)
+    if found["limit"] == given.limit:
         return found
     model = build_model(given.model, data, host=default_host())
     load_checkpoint(model, work.weights(label, seed, settings))
-    x, y = data.test.batch(torch.arange(given.limit))
-    result = robustkit.evaluate(model.to(given.device).eval(), (x, y), list(ATTACKS), data.threat)
+    model = model.to(given.device).eval()
+    while (first := int(found["limit"])) < given.limit:
+        last = min(first + PART, given.limit)
+        more = standing(model, data, range(first, last))
+        found = work.add({**key, "limit": last, **{name: found[name] + count for name, count in more.items()}})
+    return found
+
+
+def standing(model: nn.Module, data: Data, images: range) -> dict[str, int]:
+    """How many of these test images are right: clean, under each attack, and under both."""
+    x, y = data.test.batch(torch.arange(images.start, images.stop))
+    result = robustkit.evaluate(model, (x, y), list(ATTACKS), data.threat)
     clean = [record for record in result.records if record["component"] is None]
-    right: dict[str, int] = {"clean": round(clean[0]["metrics"]["clean_accuracy"] * given.limit)}
-    standing = torch.ones(given.limit, dtype=torch.bool)
+    right: dict[str, int] = {"clean": round(clean[0]["metrics"]["clean_accuracy"] * len(images))}
+    both = torch.ones(len(images), dtype=torch.bool)
     for name, record in zip(("pgd", "apgd"), (r for r in result.records if r["component"] is not None), strict=True):
         robust = torch.from_numpy(stands(record, result.samples[record["key"]], data.threat.eps))
         right[name] = int(robust.sum())
-        standing &= robust
-    right["worst"] = int(standing.sum())
-    return work.add({**key, **right})
+        both &= robust
+    return right | {"worst": int(both.sum())}
 
 
 def recipe_of(data: Data, given: Any) -> Recipe:
