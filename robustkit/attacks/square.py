@@ -23,6 +23,11 @@ _OVER = 3.0
 """In l1: a bump gets this times its budget before the projection, which takes it from the smallest changes. On a small
 network for MNIST, eps 16, 300 queries, 31 % of 100 digits stand with 3 and 67 % with 1."""
 _TINY = 1e-12
+_LOOKS = (250, 500, 1000, 2000, 4000)
+"""Queries after which samples without hope are given up, each judged by its pace since half as many."""
+_SLOWER = 0.35
+"""Share of that pace that is expected of what is left. Of 342 samples that gradients had left, 8 networks and balls, 48
+fell to 5,000 queries; of these 31 still do, at 640 queries a sample, with 0.7 37, at 1,040."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +65,16 @@ class Square:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         return self.counted(model, x, y, threat)[0]
 
+    def while_it_pays(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+        """The same; a sample is given up once its loss, at the pace it has come to, would not reach 0 in the queries
+        that are left. Most of what stands costs a tenth of the queries so.
+        """
+        return self.counted(model, x, y, threat, give_up=True)[0]
+
     @torch.no_grad()
-    def counted(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
+    def counted(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, give_up: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """The same, with the number of queries that each sample took until it fell, or altogether, (N,) int64."""
         require_norm("square", threat)
         start, change = (_stripes, _signs) if threat.norm == "linf" else (_bumps, _moved)
@@ -72,7 +85,7 @@ class Square:
             rows = (~value.isposinf()).nonzero().squeeze(1)
             if not len(rows):
                 break
-            found, found_value, used = self._run(model, x[rows], y[rows], threat, start, change)
+            found, found_value, used = self._run(model, x[rows], y[rows], threat, start, change, give_up)
             queries[rows] += used
             better = found_value > value[rows]
             best[rows[better]], value[rows[better]] = found[better], found_value[better]
@@ -86,6 +99,7 @@ class Square:
         threat: Threat,
         start: Callable[[Tensor, Threat], Tensor],
         change: Callable[[Tensor, Tensor, Threat, float], Tensor],
+        give_up: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One search: points (N, ...), losses (N,), +inf where adversarial, and queries (N,)."""
         loss = named("cross_entropy" if self.targeted else "margin", self.targeted)
@@ -93,7 +107,7 @@ class Square:
         found_value = torch.full((x.shape[0],), -torch.inf, dtype=x.dtype, device=x.device)
         used = torch.full_like(y, self.queries)
         index, origin, label = torch.arange(len(x), device=x.device), x, y
-        best, value = x, found_value.clone()
+        best, value, before = x, found_value.clone(), found_value
         for query in range(self.queries):
             candidate = change(best, origin, threat, self._share(query)) if query else start(origin, threat)
             logits = model(candidate)
@@ -102,14 +116,19 @@ class Square:
             better = values > value
             best = torch.where(per_sample(better, x), candidate, best)
             value = torch.where(better, values, value)
-            standing = ~value.isposinf()
-            if not bool(standing.all()):  # at once: queries are what this attack is judged by
+            on = ~value.isposinf()
+            if give_up and query + 1 in _LOOKS:
+                gain = _SLOWER * (value - before) * (self.queries - query - 1) / ((query + 1) / 2)
+                on &= value + gain >= 0
+            if not bool(on.all()):  # at once: queries are what this attack is judged by
                 found[index], found_value[index] = best, value
-                used[index[~standing]] = query + 1
-                index, origin, label = index[standing], origin[standing], label[standing]
-                best, value = best[standing], value[standing]
+                used[index[~on]] = query + 1
+                index, origin, label = index[on], origin[on], label[on]
+                best, value, before = best[on], value[on], before[on]
                 if not len(index):
                     break
+            if query + 1 in (_LOOKS[0] // 2, *_LOOKS):
+                before = value
         found[index], found_value[index] = best, value
         return found, found_value, used
 

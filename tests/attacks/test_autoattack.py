@@ -68,11 +68,15 @@ def test_robust_accuracy_is_that_of_the_reference(
         theirs, _ = reference.run_standard_evaluation(x, y, batch_size=len(x))
         torch.manual_seed(0)
         ours = AutoAttack(queries=200)(model, x, y, Threat(norm, eps))
+        torch.manual_seed(0)
+        fast = AutoAttack(form="fast")(model, x, y, Threat(norm, eps))
     robust, their_robust = standing(model, ours, y), standing(model, theirs, y)
+    assert int(standing(model, fast, y).sum()) <= int(their_robust.sum()) + 2
     assert 0 < int(their_robust.sum()) < len(x)
     assert int(robust.sum()) <= int(their_robust.sum()) + 1
     assert int((robust != their_robust).sum()) <= 2
-    assert bool((distance(ours, x, norm) <= Threat(norm, eps).allowance).all())
+    for found in (ours, fast):
+        assert bool((distance(found, x, norm) <= Threat(norm, eps).allowance).all())
 
 
 def test_order_and_budgets_are_the_reference_s() -> None:
@@ -93,6 +97,25 @@ def test_order_and_budgets_are_the_reference_s() -> None:
         assert (boundary.steps, boundary.classes, boundary.restarts) == (fab.n_iter, fab.n_target_classes, 1)
         assert isinstance(square, Square)
         assert (square.queries, square.area) == (reference.square.n_queries, reference.square.p_init)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_fast_form_costs_at_most_a_fifth_of_what_stands(norm: Norm) -> None:
+    """A network whose logits do not move: everything stands to the end of both."""
+    passes: list[int] = []
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 10))
+    with torch.no_grad():
+        model[1].weight.mul_(1e-3)
+        model[1].bias.copy_(torch.linspace(1, 0, 10))
+    model.requires_grad_(False)
+    model.register_forward_hook(lambda module, args, out: passes.append(len(out) * (2 if out.requires_grad else 1)))
+    x, y = torch.rand(3, 1, 6, 6), torch.zeros(3, dtype=torch.int64)
+    spent = []
+    for form in ("standard", "fast"):
+        passes.clear()
+        AutoAttack(form=form)(model, x, y, Threat(norm, 0.01))
+        spent.append(sum(passes))
+    assert spent[1] <= 0.2 * spent[0]
 
 
 def test_it_is_at_least_as_strong_as_its_first_member(trained: Any) -> None:

@@ -60,6 +60,31 @@ def test_queries_are_counted_by_sample_and_end_where_it_falls(trained: Any, norm
     assert int(queries.min()) < 50
 
 
+class _Pace(nn.Module):
+    """Two classes; the lead of the first shrinks by 1 / `slow` a query, or / `fast` where the image is bright."""
+
+    def __init__(self, slow: int, fast: int) -> None:
+        super().__init__()
+        self.slow, self.fast, self.queries = slow, fast, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.queries += 1
+        needed = torch.where(x.flatten(1).mean(dim=1) > 0.5, float(self.fast), float(self.slow))
+        lead = 1 - self.queries / needed
+        return torch.stack([lead, torch.zeros_like(lead)], dim=1)
+
+
+def test_what_makes_no_way_is_given_up_and_what_does_falls() -> None:
+    """At 250 queries a lead of 1 has 19 times as many left: at 0.35 of its pace it must lose 1 in 7.65 of them."""
+    x = torch.cat([torch.full((3, 1, 6, 6), 0.2), torch.full((2, 1, 6, 6), 0.8)])
+    y, threat = torch.zeros(5, dtype=torch.int64), Threat("linf", 0.1)
+    torch.manual_seed(0)
+    _, queries = Square(queries=5000).counted(_Pace(slow=2500, fast=1500), x, y, threat, give_up=True)
+    assert queries.tolist() == [250] * 3 + [1501] * 2
+    _, queries = Square(queries=5000).counted(_Pace(slow=2500, fast=1500), x, y, threat)
+    assert queries.tolist() == [2501] * 3 + [1501] * 2
+
+
 def test_no_gradient_is_taken(untrained: Make) -> None:
     model, x, y = untrained((3, 1, 6, 6))
     seen: list[bool] = []
