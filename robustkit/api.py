@@ -22,9 +22,10 @@ from robustkit.host import Host, default_host
 from robustkit.models.build import build_model
 from robustkit.models.weights import load_checkpoint
 from robustkit.params import UsageError, suggest
-from robustkit.pipeline.detect import inspect_run, inspections_of
+from robustkit.pipeline.detect import inspections_of
+from robustkit.pipeline.ending import terminable
 from robustkit.pipeline.events import Listener, ignore
-from robustkit.pipeline.inputs import inspect_inputs
+from robustkit.pipeline.inspections import inspect_run
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan, make_plan
 from robustkit.pipeline.run import run
@@ -32,7 +33,7 @@ from robustkit.pipeline.sample import sample
 from robustkit.pipeline.spec import BenchSpec, asked, component_text
 from robustkit.pipeline.spend import spend
 from robustkit.pipeline.store import ModelCache, Record, RunStore, Samples
-from robustkit.pipeline.subjects import build_subject, kept_path
+from robustkit.pipeline.subjects import Built, build_subject, kept_path
 from robustkit.pipeline.told import build_told
 from robustkit.report.files import markdown
 from robustkit.report.footer import footer
@@ -52,7 +53,7 @@ class BenchResult:
         directory: of the run; None for an evaluation that kept nothing.
         environment: on what it ran.
         samples: per-sample columns by cell key.
-        inspections: backdoors and detectors, one record each; see `robustkit.pipeline.detect` and `.inputs`.
+        inspections: backdoors and detectors, one record each; see `robustkit.pipeline.inspections`.
     """
 
     table: pd.DataFrame
@@ -146,6 +147,7 @@ def bench(
     return run_plan(plan, Path(directory) if directory is not None else RUNS / plan.name, host, listen, chosen)
 
 
+@terminable()
 def run_plan(
     plan: Plan, directory: Path, host: Host, listen: Listener = ignore, executor: Executor | None = None
 ) -> BenchResult:
@@ -165,10 +167,10 @@ def run_plan(
         if plan.planted is None and not plan.spec.detectors:
             return found
 
-        def build(subject: Subject) -> nn.Module:
-            return build_subject(subject, plan, host, ModelCache(), directory).model
+        def build(subject: Subject) -> Built:
+            return build_subject(subject, plan, host, ModelCache(), directory)
 
-        inspections = inspect_run(plan, directory, host, build) + inspect_inputs(plan, directory, host, build)
+        inspections = inspect_run(plan, store, host, build, again=executor is None)
         store.write("inspections.json", json.dumps([record["key"] for record in inspections]) + "\n")
         return dataclasses.replace(found, inspections=inspections)
     finally:

@@ -15,6 +15,7 @@ from robustkit.engine.certify import certified, summary
 from robustkit.host import Component, Host, default_host
 from robustkit.params import UsageError, as_text
 from robustkit.pipeline.certified_rows import certify_rows
+from robustkit.pipeline.ending import terminable
 from robustkit.pipeline.events import Listener, SubjectReady, ignore
 from robustkit.pipeline.keys import key_of
 from robustkit.pipeline.lineup import Subject
@@ -46,6 +47,7 @@ class Certification:
     directory: Path
 
 
+@terminable()
 def certify(
     defenses: Sequence[str | Mapping[str, Any]] | str = (),
     *,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from robustkit.params import as_text
 from robustkit.pipeline.events import Certified, Listener
 from robustkit.pipeline.keys import component_content, key_of, seed_of
 from robustkit.pipeline.plan import Plan
-from robustkit.pipeline.store import write_atomically
+from robustkit.pipeline.store import append, write_atomically
 from robustkit.pipeline.subjects import Built, file_name
 
 GROUP = 20
@@ -71,7 +70,7 @@ def certify_rows(built: Built, certifier: Component, plan: Plan, folder: Path, l
             write_atomically(about, json.dumps(note, indent=2).encode())
         columns = {NAMES.get(name, name): values for name, values in found.columns.items()}
         fresh: list[Row] = [{name: _plain(values[i]) for name, values in columns.items()} for i in range(len(rows))]
-        _append(path, _lines(fresh, header=not known))
+        append(path, _lines(fresh, header=not known))
         known += fresh
         listen(Certified(f"{built.subject.label} / {certifier.label}", len(known), plan.count))
     known = known[: plan.count]
@@ -93,16 +92,6 @@ def _lines(rows: Sequence[Row], *, header: bool) -> bytes:
         writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def _append(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> list[Row]:

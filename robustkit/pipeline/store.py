@@ -1,7 +1,7 @@
 """Run directories and the cache of trained models. Nothing is ever half-written.
 
-Files are written beside their place and renamed; `records.jsonl` alone grows at its end, one line a cell, and
-a line torn by a kill is cut off when the file is next opened.
+Files are written beside their place and renamed; `records.jsonl` and `detections.jsonl` alone grow at their ends, a
+line a record, and a line torn by a kill is cut off when the directory is next opened.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from robustkit.params import UsageError
 
 Record = dict[str, Any]
 Columns = dict[str, np.ndarray]
+DETECTIONS = "detections.jsonl"
+"""What was found of backdoors and by detectors, one line a record; see `robustkit.pipeline.inspections`."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -35,6 +37,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Write at the end of a file, in one go and flushed to disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class RunStore:
@@ -72,7 +85,7 @@ class RunStore:
             return {}
         found: dict[str, Record] = {}
         for line in self._records.read_bytes().split(b"\n"):
-            record = _parsed(line)
+            record = parsed(line)
             if record is not None:
                 found[record["key"]] = record
         return found
@@ -128,13 +141,7 @@ class RunStore:
         key = record["key"]
         if columns is not None:
             write_atomically(self.directory / "samples" / f"{key}.parquet", encoded(columns, {}))
-        line = json.dumps(record, sort_keys=True, allow_nan=False) + "\n"
-        descriptor = os.open(self._records, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, line.encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        append(self._records, (json.dumps(record, sort_keys=True, allow_nan=False) + "\n").encode())
         if columns is not None and not _goes_on(record):
             shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
 
@@ -156,12 +163,11 @@ class RunStore:
 
     def _repair(self) -> None:
         """Cut off what a kill left behind the last whole line."""
-        if not self._records.is_file():
-            return
-        content = self._records.read_bytes()
-        whole = b"".join(line + b"\n" for line in content.split(b"\n") if _parsed(line) is not None)
-        if whole != content:
-            write_atomically(self._records, whole)
+        for path in (self._records, self.directory / DETECTIONS):
+            content = path.read_bytes() if path.is_file() else b""
+            whole = b"".join(line + b"\n" for line in content.split(b"\n") if parsed(line) is not None)
+            if whole != content:
+                write_atomically(path, whole)
 
     def _sweep(self) -> None:
         """Remove what a kill left half-written, and the blocks of cells that are finished."""
@@ -256,7 +262,7 @@ def _goes_on(record: Record) -> bool:
     return "coverage" in record or "sampled" in record
 
 
-def _parsed(line: bytes) -> Record | None:
+def parsed(line: bytes) -> Record | None:
     """A record, or None where the line is torn."""
     try:
         record = json.loads(line)
