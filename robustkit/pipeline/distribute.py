@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -30,6 +30,7 @@ from robustkit.precision import Chosen
 
 _HANDLER = "robustkit.pipeline.worker:Worker"
 _TOLD = 1.0
+T = TypeVar("T", bound=Task)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class Base:
     host: Host
 
 
-def distribute(tasks: Sequence[Task], bases: Sequence[Base], executor: Executor, listen: Listener) -> Iterator[Task]:
+def distribute(tasks: Sequence[T], bases: Sequence[Base], executor: Executor, listen: Listener) -> Iterator[T]:
     """Do tasks on an executor's workers; yields each when it is finished. The executor ends with them.
 
     The driver alone writes: a block counts when it has come back and is kept, so that nothing is counted twice,
@@ -59,7 +60,7 @@ def distribute(tasks: Sequence[Task], bases: Sequence[Base], executor: Executor,
     few that are kept as pictures or that detectors are to judge.
 
     Args:
-        tasks: whose messages name their plan by its place among the bases.
+        tasks: whose messages name their base by its place; of a run with one base they needn't.
         bases: at least one; workers are given threads and a device that suit the first.
         executor: not begun yet.
         listen: told about progress.
@@ -105,10 +106,10 @@ def _share(bases: Sequence[Base], threads: int, folder: Path) -> dict[str, Path]
     return shared
 
 
-class _Driver:
+class _Driver(Generic[T]):
     """The loop: hand out, keep, finish."""
 
-    def __init__(self, tasks: Sequence[Task], executor: Executor, listen: Listener) -> None:
+    def __init__(self, tasks: Sequence[T], executor: Executor, listen: Listener) -> None:
         self._executor, self._listen = executor, listen
         self._open = {task.key: task for task in tasks}
         self._blocks = sum(task.blocks for task in tasks)
@@ -120,7 +121,7 @@ class _Driver:
         self._finished = self._failed = self._images = self._lost = 0
         self._began = self._told = time.monotonic()
 
-    def run(self) -> Iterator[Task]:
+    def run(self) -> Iterator[T]:
         while True:
             for lane in self._hand_out():
                 yield self._finish(lane)
@@ -190,7 +191,7 @@ class _Driver:
     def _fail(self, lane: Lane, number: int, failure: Failure) -> None:
         self._failures.setdefault(lane.key, {})[number] = failure
 
-    def _finish(self, lane: Lane) -> Task:
+    def _finish(self, lane: Lane) -> T:
         """Let a task make its record, and those that waited for it go."""
         task = self._open.pop(lane.key)
         failures = self._failures.pop(lane.key, {})

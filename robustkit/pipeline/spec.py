@@ -50,7 +50,8 @@ class BenchSpec:
             difference in robust accuracy is at most so many points to either side. None: all images.
         recipe: fields of the data set's training recipe to replace.
         device: "auto", "cpu", "cuda" …
-        precision: of the search for adversarial examples; training takes the fastest.
+        precision: of the search for adversarial examples, and of detectors that leave theirs to be measured; training
+            takes the fastest.
         batch_size: samples a forward pass at most, in evaluation.
         data_dir: where data sets lie.
     """

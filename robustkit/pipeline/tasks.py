@@ -9,9 +9,12 @@ from typing import Protocol
 from robustkit.pipeline.adversarial import adversarial_files
 from robustkit.pipeline.block import Given, block_rows, given_of
 from robustkit.pipeline.cells import Cell
-from robustkit.pipeline.events import BlockDone, CellStarted, Listener
+from robustkit.pipeline.certified_rows import Asked, Sheet
+from robustkit.pipeline.events import BlockDone, CellStarted, Certified, Listener
+from robustkit.pipeline.image_blocks import Images, unpacked_images
 from robustkit.pipeline.inspections import Inspection, failed_records, keep_records
 from robustkit.pipeline.known import attacks_before, cascade_keys, good_records, keep_block, open_blocks
+from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.message import packed
 from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.records import failed_record, now, whole_record
@@ -170,3 +173,62 @@ class InspectionTask:
         if failure is not None:
             self._records = failed_records(self._inspection, self._plan, failure[0])
         keep_records(self._store.directory, self._records)
+
+
+class SheetTask:
+    """A sheet of certificates, group by group. `failure` is why some of them are missing, when it is finished."""
+
+    def __init__(self, sheet: Sheet, asked: Asked, subject: Subject, base: int, cost: float, listen: Listener) -> None:
+        self.sheet, self.cost, self.blocks = sheet, cost, sheet.groups
+        self.key = f"{base}/{sheet.label}"  # not the sheet's: files of other names may hold the same weights
+        self.needs: frozenset[str] = frozenset()
+        self.failure: Failure | None = None
+        self._asked, self._subject, self._base, self._listen = asked, subject, base, listen
+
+    def open(self) -> Sequence[int]:
+        return self.sheet.missing
+
+    def message(self, numbers: Sequence[int]) -> bytes:
+        asked = {"certifier": self._asked.text, "radii": list(self._asked.radii), "subject": self._subject.key}
+        blocks = [{"number": number} for number in numbers]
+        return packed({"kind": "group", "base": self._base, "key": self.sheet.key, **asked, "blocks": blocks})
+
+    def keep(self, number: int, parts: Sequence[bytes]) -> None:
+        self.sheet.add(number, *json.loads(parts[0]))
+
+    def count(self, number: int) -> int:
+        self._listen(Certified(self.sheet.label, self.sheet.done, self.sheet.count))
+        return len(self.sheet.images(number))
+
+    def finish(self, failure: Failure | None) -> None:
+        self.failure = failure
+
+
+class ImagesTask:
+    """An attack whose images are wanted; `images` by block, and `failure` if there is one, when it is finished."""
+
+    cost = UNKNOWN
+
+    def __init__(self, cell: Cell, plan: Plan, listen: Listener) -> None:
+        self.key, self.blocks = cell.key, plan.blocks
+        self.needs: frozenset[str] = frozenset()
+        self.images: dict[int, Images] = {}
+        self.failure: Failure | None = None
+        self._cell, self._plan, self._listen = cell, plan, listen
+
+    def open(self) -> Sequence[int]:
+        self._listen(CellStarted(self._cell, 0, self.blocks))
+        return range(self.blocks)
+
+    def message(self, numbers: Sequence[int]) -> bytes:
+        return packed({"kind": "images", "key": self.key, "blocks": [{"number": number} for number in numbers]})
+
+    def keep(self, number: int, parts: Sequence[bytes]) -> None:
+        self.images[number] = unpacked_images(parts[0])
+
+    def count(self, number: int) -> int:
+        self._listen(BlockDone(self._cell, len(self.images), self.blocks))
+        return len(self.images[number]["y"])
+
+    def finish(self, failure: Failure | None) -> None:
+        self.failure = failure

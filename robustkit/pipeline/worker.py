@@ -19,7 +19,10 @@ from robustkit.host import Host, default_host
 from robustkit.params import UsageError
 from robustkit.pipeline.block import Given, measure_block
 from robustkit.pipeline.cells import Cell
+from robustkit.pipeline.certified_rows import Asked, certify_group, sheet_content
+from robustkit.pipeline.image_blocks import adversarial_block, packed_images
 from robustkit.pipeline.inspections import inspect, plan_inspections
+from robustkit.pipeline.keys import key_of
 from robustkit.pipeline.known import content_of
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.message import packed, unpacked
@@ -55,7 +58,7 @@ class Worker:
         self._folder = tempfile.TemporaryDirectory(prefix="robustkit-worker-", ignore_cleanup_errors=True)
         self._job: dict[str, Any] = json.loads(fetch(JOB))
         self._bases: dict[int, _Base] = {}
-        self._kinds = {"cell": _cell, "inspection": _inspection}
+        self._kinds = {"cell": _cell, "inspection": _inspection, "group": _group, "images": _images}
         if Path(self._job["cwd"]).is_dir():
             os.chdir(self._job["cwd"])  # paths and modules that the user named begin there
         torch.set_num_threads(self._job["threads"])
@@ -73,7 +76,7 @@ class Worker:
         error = None
         try:
             for block in plain["blocks"]:
-                seconds, kept = self._kinds[plain["kind"]](self._base(plain.get("plan", 0)), plain, block, given)
+                seconds, kept = self._kinds[plain["kind"]](self._base(plain.get("base", 0)), plain, block, given)
                 parts += kept
                 done.append({"number": block["number"], "seconds": seconds, "parts": len(kept)})
         except (Exception, SystemExit) as failure:  # whatever an attack raises is its cell's error
@@ -91,17 +94,14 @@ class Worker:
 
 def _cell(base: _Base, plain: dict[str, Any], block: dict[str, Any], _: list[bytes]) -> Answer:
     """Predict, attack or certify a block of a cell."""
-    plan = base.plan
-    cell = next((cell for cell in plan.cells if cell.key == plain["key"]), None)
-    if cell is None:
-        raise UsageError(base.differing())
+    cell = base.cell(plain["key"])
     clean, standing = block["clean"], block["standing"]
     given = Given(
         None if clean is None else torch.tensor(clean, dtype=torch.int64),
         None if standing is None else torch.tensor(standing, dtype=torch.bool),
         tuple(plain["before"]),
     )
-    measured = measure_block(base.ready(cell), block["number"], base.arena(cell.subject), plan, given)
+    measured = measure_block(base.ready(cell), block["number"], base.arena(cell.subject), base.plan, given)
     kept = [content_of(measured), measured.pictures or b"", measured.adversarial or b""]
     return measured.notes["seconds"], kept
 
@@ -125,6 +125,27 @@ def _inspection(base: _Base, plain: dict[str, Any], block: dict[str, Any], given
     return time.perf_counter() - began, [json.dumps(records, allow_nan=False).encode()]
 
 
+def _group(base: _Base, plain: dict[str, Any], block: dict[str, Any], _: list[bytes]) -> Answer:
+    """Certify a group of images of a sheet."""
+    certifier = Asked(plain["certifier"], tuple(plain["radii"])).build(default_host())
+    subject = next((subject for subject in base.plan.subjects if subject.key == plain["subject"]), None)
+    if subject is None:
+        raise UsageError(base.differing())
+    model = base.arena(subject).model
+    if key_of(sheet_content(subject, base.weights[subject.key], certifier, base.plan)) != plain["key"]:
+        raise UsageError(base.differing())
+    rows, guarantee, seconds = certify_group(model, certifier, base.plan, plain["key"], block["number"])
+    return seconds, [json.dumps([rows, guarantee]).encode()]
+
+
+def _images(base: _Base, plain: dict[str, Any], block: dict[str, Any], _: list[bytes]) -> Answer:
+    """Attack a block, for its images."""
+    cell = base.cell(plain["key"])
+    began = time.perf_counter()
+    images = adversarial_block(base.ready(cell), block["number"], base.arena(cell.subject), base.plan)
+    return time.perf_counter() - began, [packed_images(images)]
+
+
 class _Base:
     """A plan of the driver's made here, with its models.
 
@@ -136,6 +157,7 @@ class _Base:
 
     def __init__(self, job: dict[str, Any], fetch: Fetch, folder: Path) -> None:
         self.folder = folder
+        self.weights: dict[str, str] = job["weights"]
         self._job, self._fetch = job, fetch
         given = dict(job["spec"])
         if job["checkpoint"] is not None:  # the driver's; its name is the model's
@@ -143,6 +165,13 @@ class _Base:
         self.plan = make_plan(BenchSpec.from_plain(given, "the driver's spec"), default_host())
         self._arenas: dict[str, Arena] = {}
         self._surrogates = Surrogates(self.plan, default_host(), ModelCache(folder / "cache"), folder)
+
+    def cell(self, key: str) -> Cell:
+        """The driver's cell."""
+        found = next((cell for cell in self.plan.cells if cell.key == key), None)
+        if found is None:
+            raise UsageError(self.differing())
+        return found
 
     def ready(self, cell: Cell) -> Cell:
         """The cell whose attack has its surrogate; the driver has trained it, and shares its weights."""
@@ -166,7 +195,7 @@ class _Base:
         trained = next(bases) if subject.wraps else subject
         self._fetch_weights(trained)
         built = build_subject(subject, plan, default_host(), ModelCache(self.folder / "cache"), self.folder)
-        wanted = self._job["weights"][subject.key]
+        wanted = self.weights[subject.key]
         if built.about["weights"] != wanted:
             raise UsageError(
                 f"{subject.label} has the weights {built.about['weights'][:12]} here and {wanted[:12]} in the driver; "
