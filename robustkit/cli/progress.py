@@ -71,7 +71,7 @@ class Progress:
         elif isinstance(event, events.CellStarted | events.BlockDone) and not self._fleet:
             words = f"{event.cell.subject.label} / {event.cell.label}"
             self._show(words, event.done, event.blocks, "")
-        elif isinstance(event, events.Certified):
+        elif isinstance(event, events.Certified) and not self._fleet:
             self._show(event.words, event.done, event.total, "")
         elif isinstance(event, events.Spent):
             self._spent(event)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from robustkit.contracts import Data
 from robustkit.engine.batching import out_of_memory
 from robustkit.engine.evaluate import Arena
 from robustkit.executors.pool import Fetch
@@ -58,6 +61,7 @@ class Worker:
         self._folder = tempfile.TemporaryDirectory(prefix="robustkit-worker-", ignore_cleanup_errors=True)
         self._job: dict[str, Any] = json.loads(fetch(JOB))
         self._bases: dict[int, _Base] = {}
+        self._arenas: dict[tuple[Path, str], Arena] = {}
         self._kinds = {"cell": _cell, "inspection": _inspection, "group": _group, "images": _images}
         if Path(self._job["cwd"]).is_dir():
             os.chdir(self._job["cwd"])  # paths and modules that the user named begin there
@@ -88,7 +92,9 @@ class Worker:
 
     def _base(self, place: int) -> _Base:
         if place not in self._bases:
-            self._bases[place] = _Base(self._job["plans"][place], self._fetch, Path(self._folder.name) / str(place))
+            folder = Path(self._folder.name) / str(place)
+            known = {base.plan.data.fingerprint: base.plan.data for base in self._bases.values()}
+            self._bases[place] = _Base(self._job["plans"][place], self._fetch, folder, self._arenas, known)
         return self._bases[place]
 
 
@@ -153,17 +159,27 @@ class _Base:
         job: what the driver says of it.
         fetch: what the driver shares, by name.
         folder: of this worker's own, laid out as a run directory.
+        arenas: the models that the worker keeps, of all plans together.
+        known: data of other plans by fingerprint, so that none is held twice.
     """
 
-    def __init__(self, job: dict[str, Any], fetch: Fetch, folder: Path) -> None:
+    def __init__(
+        self,
+        job: dict[str, Any],
+        fetch: Fetch,
+        folder: Path,
+        arenas: dict[tuple[Path, str], Arena],
+        known: Mapping[str, Data],
+    ) -> None:
         self.folder = folder
         self.weights: dict[str, str] = job["weights"]
         self._job, self._fetch = job, fetch
         given = dict(job["spec"])
         if job["checkpoint"] is not None:  # the driver's; its name is the model's
             given["checkpoint"] = str(self._fetched(job["checkpoint"]))
-        self.plan = make_plan(BenchSpec.from_plain(given, "the driver's spec"), default_host())
-        self._arenas: dict[str, Arena] = {}
+        plan = make_plan(BenchSpec.from_plain(given, "the driver's spec"), default_host())
+        self.plan = dataclasses.replace(plan, data=known.get(plan.data.fingerprint, plan.data))
+        self._arenas = arenas
         self._surrogates = Surrogates(self.plan, default_host(), ModelCache(folder / "cache"), folder)
 
     def cell(self, key: str) -> Cell:
@@ -181,12 +197,13 @@ class _Base:
 
     def arena(self, subject: Subject) -> Arena:
         """The model ready to be attacked, with its private copies for the search."""
-        arena = self._arenas.pop(subject.key, None)
+        place = (self.folder, subject.key)
+        arena = self._arenas.pop(place, None)
         if arena is None:
             while len(self._arenas) >= READY:
                 self._arenas.pop(next(iter(self._arenas)))
             arena = self._built(subject)
-        self._arenas[subject.key] = arena  # at the end: the one used last
+        self._arenas[place] = arena  # at the end: the one used last
         return arena
 
     def _built(self, subject: Subject) -> Arena:
