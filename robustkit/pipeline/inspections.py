@@ -20,7 +20,7 @@ from robustkit.pipeline.keys import component_content, key_of, seed_of
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.records import error_words
-from robustkit.pipeline.store import DETECTIONS, RunStore, append, write_atomically
+from robustkit.pipeline.store import DETECTIONS, RunStore
 from robustkit.pipeline.subjects import Built, TrainingFailed
 from robustkit.precision import Chosen
 
@@ -140,10 +140,10 @@ def _named(one: Inspection, records: Sequence[Record]) -> list[Record]:
     return [{"key": key, **about, **record} for key, record in zip(one.keys, records, strict=True)]
 
 
-def keep_records(directory: Path, records: Sequence[Record]) -> None:
+def keep_records(store: RunStore, records: Sequence[Record]) -> None:
     """Write them at the end of the run's detections.jsonl, in one go."""
     lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-    append(directory / DETECTIONS, lines.encode())
+    store.append(DETECTIONS, lines.encode())
 
 
 def inspect_run(
@@ -158,20 +158,19 @@ def inspect_run(
         build: makes the model of a subject; called only where something is missing.
         again: do again here what is an error there; False: workers have just tried.
     """
-    directory = store.directory
     if plan.planted is not None:
-        write_atomically(directory / "manifest.json", json.dumps(plan.planted.manifest, indent=2).encode())
+        store.write("manifest.json", json.dumps(plan.planted.manifest, indent=2))
     inspections = plan_inspections(plan, host)
-    known = read_records(directory)
+    known = read_records(store.directory)
     made: dict[str, Built] = {}
     for one in still_open(inspections, known) if again else ():
         try:
             if one.subject.key not in made:
                 made = {one.subject.key: build(one.subject)}  # one at a time
             built = made[one.subject.key]
-            records = inspect(one, plan, built.model, directory, search_precision(built, plan, store)[0])
+            records = inspect(one, plan, built.model, store.directory, search_precision(built, plan, store)[0])
         except TrainingFailed as failure:
             records = failed_records(one, plan, error_words(failure.__cause__ or failure)[0])
-        keep_records(directory, records)
+        keep_records(store, records)
         known |= {record["key"]: record for record in records}
     return [known[key] for one in inspections for key in one.keys]

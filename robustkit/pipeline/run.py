@@ -98,7 +98,7 @@ def run(
                     store.finish(done[cell.key], None)
                     listen(CellDone(cell, done[cell.key], False))
                 for one in asked:
-                    keep_records(store.directory, failed_records(one, plan, words))
+                    keep_records(store, failed_records(one, plan, words))
                 continue
             good = {key: record for key, record in good.items() if not other_weights(record, built)}
         open_cells = []

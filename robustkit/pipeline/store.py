@@ -141,9 +141,13 @@ class RunStore:
         key = record["key"]
         if columns is not None:
             write_atomically(self.directory / "samples" / f"{key}.parquet", encoded(columns, {}))
-        append(self._records, (json.dumps(record, sort_keys=True, allow_nan=False) + "\n").encode())
+        self.append(self._records.name, (json.dumps(record, sort_keys=True, allow_nan=False) + "\n").encode())
         if columns is not None and not _goes_on(record):
             shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
+
+    def append(self, name: str, lines: bytes) -> None:
+        """Write at the end of a file that grows."""
+        append(self.directory / name, lines)
 
     def write(self, name: str, text: str) -> Path:
         path = self.directory / name

@@ -172,7 +172,7 @@ class InspectionTask:
     def finish(self, failure: Failure | None) -> None:
         if failure is not None:
             self._records = failed_records(self._inspection, self._plan, failure[0])
-        keep_records(self._store.directory, self._records)
+        keep_records(self._store, self._records)
 
 
 class SheetTask:

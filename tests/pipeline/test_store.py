@@ -63,7 +63,7 @@ def test_a_torn_line_of_detections_costs_only_itself(tmp_path: Path) -> None:
     assert list(read_records(tmp_path)) == ["a"]
     store = RunStore(tmp_path)
     store.open()
-    keep_records(tmp_path, [{"key": "b", "error": None}, {"key": "a", "error": "again"}])
+    keep_records(store, [{"key": "b", "error": None}, {"key": "a", "error": "again"}])
     store.close()
     assert {key: record["error"] for key, record in read_records(tmp_path).items()} == {"a": "again", "b": None}
 
