@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
-from platformdirs import user_cache_dir
 
+from robustkit.data.shards import cache_folder
 from robustkit.params import UsageError
 
 Record = dict[str, Any]
@@ -203,8 +203,7 @@ class ModelCache:
     """
 
     def __init__(self, directory: Path | None = None) -> None:
-        given = os.environ.get("ROBUSTKIT_CACHE")
-        self.directory = directory or Path(given if given else user_cache_dir("robustkit"))
+        self.directory = directory or cache_folder()
 
     def weights(self, key: str) -> Path:
         return self.directory / "models" / f"{key}.safetensors"
