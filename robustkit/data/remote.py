@@ -74,8 +74,12 @@ def place_of(text: str, where: str) -> Place:
 
 
 @contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
+def told(what: str, done: str = "read") -> Iterator[None]:
     """Whatever a driver of a file system raises, as one line that names the file.
+
+    Args:
+        what: the file, or where it was given.
+        done: what was to be done with it.
 
     Raises:
         UsageError: always in place of another error.
@@ -87,9 +91,9 @@ def told(what: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UsageError(f"{what}: there is no such file or folder") from error
     except NotImplementedError as error:
-        raise UsageError(f"{what}: its file system cannot do that ({error})") from error
+        raise UsageError(f"{what} cannot be {done}: its file system doesn't do that") from error
     except Exception as error:  # drivers raise errors of their own libraries
-        raise UsageError(f"{what} cannot be read ({type(error).__name__}: {error})") from error
+        raise UsageError(f"{what} cannot be {done} ({type(error).__name__}: {error})") from error
 
 
 def version(info: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ def marks(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def bench(
     tiny: str,
-    directory: Path,
+    directory: Path | str,
     executor: Executor | None,
     attacks: tuple[str, ...],
     listen: Callable[[Any], None] = lambda event: None,
@@ -69,8 +69,8 @@ def bench(
         records = run(plan, store, host=host, cache=ModelCache(), listen=listen, executor=executor)
     finally:
         store.close()
-    assert not list(directory.rglob("*.part"))
-    assert not (directory / "shared").exists()
+    assert not list(store.directory.rglob("*.part"))
+    assert not (store.directory / "shared").exists()
     return outcome(store, records)
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustkit.params import UsageError
-from robustkit.pipeline.store import RunStore, Samples, encoded
+from robustkit.pipeline.parquet import encoded
+from robustkit.pipeline.store import RunStore, Samples
 
 COLUMNS = {"index": np.arange(3), "success": np.array([True, False, True]), "dist_linf": np.float32([0.1, 0, 0.2])}
 
