@@ -3,9 +3,51 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+
+
+@pytest.mark.slow
+def test_two_agents_as_on_two_machines_train_what_one_process_trains(tmp_path: Path) -> None:
+    """Two calls of torchrun that find each other, one process each, on one cache."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = f"127.0.0.1:{free.getsockname()[1]}"
+    train = ("-m", "robustkit", "train", "--defense", "fgsm_at", "--model", "linear", "--epochs", "1")
+    agents = []
+    for number in range(2):
+        folder = tmp_path / f"agent {number}"
+        words = [
+            *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"),
+            *("--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, "--rdzv-id", "test", "--local-addr", "127.0.0.1"),
+            *(*train, "-o", str(folder)),
+        ]
+        environment = {**os.environ, **ENVIRONMENT, "ROBUSTKIT_CACHE": str(tmp_path / "cache")}
+        agents.append(
+            subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        )
+    said = [agent.communicate(timeout=600) for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    written = [Path(line) for out, _ in said for line in out.splitlines()]
+    assert len(written) == 1  # one process speaks for both
+    assert sum(error.count("trained in") for _, error in said) == 1
+    environment = {**os.environ, **ENVIRONMENT, "ROBUSTKIT_CACHE": str(tmp_path / "alone")}
+    alone = subprocess.run(
+        [sys.executable, *train, "-o", str(tmp_path / "alone")], capture_output=True, text=True, env=environment
+    )
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    together, single = (load_file(path) for path in (written[0], Path(alone.stdout.strip())))
+    assert together.keys() == single.keys()
+    for name in single:
+        torch.testing.assert_close(together[name], single[name], rtol=0.05, atol=0.02)
 
 
 def test_two_processes_train_one_model_and_the_next_call_finds_it(tmp_path: Path) -> None:
@@ -15,8 +57,7 @@ def test_two_processes_train_one_model_and_the_next_call_finds_it(tmp_path: Path
     ]
     environment = {
         **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
+        **ENVIRONMENT,
         "ROBUSTKIT_CACHE": str(tmp_path / "cache"),
     }
     for number, origin in enumerate(("trained in", "from the cache")):
