@@ -67,7 +67,11 @@ class Shard:
         """Some of its bytes."""
         with told(self.name):
             content: bytes = self.place.fs.cat_file(self.place.path, start=start, end=end)
-        if len(content) != end - start:
+        if len(content) > end - start:
+            raise UsageError(
+                f"{self.name}: its server sends whole files only, and no range of bytes; copy it to a disk"
+            )
+        if len(content) < end - start:
             raise UsageError(
                 f"{self.name} ends before byte {end:,}; it was cut off since it was indexed: place it again"
             )

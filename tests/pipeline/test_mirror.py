@@ -15,13 +15,15 @@ from uuid import uuid4
 import fsspec
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from robustkit.api import BenchResult, load, run_plan
+from robustkit.cli.app import app
 from robustkit.executors.local import LocalExecutor
 from robustkit.host import Host
 from robustkit.params import UsageError
 from robustkit.pipeline import lease
-from robustkit.pipeline.events import BlockDone
+from robustkit.pipeline.events import BlockDone, Spent
 from robustkit.pipeline.parquet import encoded
 from robustkit.pipeline.plan import make_plan
 from robustkit.pipeline.spec import BenchSpec
@@ -84,6 +86,34 @@ def test_a_run_behind_a_url_is_the_one_of_a_folder(
     assert np.array_equal(again.samples[key]["success"], local.samples[key]["success"])
     with pytest.raises(UsageError, match="holds no records"):
         load(f"{url}-absent")
+    for words in (["report", url], ["report", url, "--html"], ["compare", url, str(tmp_path / "run")]):
+        said = CliRunner().invoke(app, words)
+        assert said.exit_code == 0, said.output
+        assert "--html" not in words or f"{url}/report.html" in said.output
+
+
+def test_a_budget_is_spent_behind_a_url(url: str, spec: Callable[..., BenchSpec], host: Host) -> None:
+    plan = make_plan(spec(budget=60.0, attacks=("fgsm", "bim:steps=3")), host)
+    first = run_plan(plan, url, host)
+    assert first.ok
+    blocks = {name for name in names(url) if name.startswith("blocks/")}
+    assert blocks  # those of a budget stay
+    assert "tables/anytime.csv" in names(url)
+    events: list[Any] = []
+    assert same(run_plan(plan, url, host, events.append), first)
+    assert not any(isinstance(event, Spent) for event in events)  # all is read off the blocks
+
+
+def test_the_command_takes_a_url(tiny: str, url: str) -> None:
+    words = ["bench", "--attacks", "fgsm", "--dataset", tiny, "--model", "linear", "--epochs", "1", "--eps", "0.1"]
+    said = CliRunner().invoke(app, [*words, "-o", url])
+    assert said.exit_code == 0, said.output
+    assert f"report: {url}/report.html" in said.output
+    assert f"run directory: {url}" in said.output
+    assert names(url) >= {"report.html", "tables/comparison.md", "tables/cells.csv", "records.jsonl"}
+    assert ".lock" not in names(url)
+    refused = CliRunner().invoke(app, [*words, "-o", "s3://bucket/table.md"])
+    assert "a URL is a run directory" in f"{refused.exception}{refused.output}"
 
 
 def test_what_was_interrupted_goes_on_from_another_copy(
