@@ -26,7 +26,7 @@ class BenchSpec:
     data, the device, the precision.
 
     Args:
-        dataset: name, "npz:PATH", "imagefolder:PATH" or "package.module:factory".
+        dataset: name, "npz:PATH", "imagefolder:PATH", "webdataset:SHARDS" or "package.module:factory".
         model: architecture, by name or "package.module:factory".
         checkpoint: weights of a trained model, judged instead of training one.
         pretrained: judge the model as it is built, for one that brings its weights.

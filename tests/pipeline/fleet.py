@@ -63,7 +63,7 @@ def marks(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def bench(
     tiny: str,
-    directory: Path,
+    directory: Path | str,
     executor: Executor | None,
     attacks: tuple[str, ...],
     listen: Callable[[Any], None] = lambda event: None,
@@ -73,10 +73,11 @@ def bench(
     settings: dict[str, Any] = {"model": "linear", "eps": (0.1,), "recipe": {"epochs": 2}, "precision": "fp32"}
     spec = BenchSpec(dataset=tiny, attacks=attacks, device="cpu", **{**settings, **changes})
     host = Host(allow=frozenset({"fleet"}))
-    run_plan(make_plan(spec, host), directory, host, listen, executor)
-    assert not list(directory.rglob("*.part"))
-    assert not (directory / "shared").exists()
-    return outcome(RunStore(directory))
+    found = run_plan(make_plan(spec, host), directory, host, listen, executor)  # keeps the copy of what is behind a URL
+    assert found.directory is not None
+    assert not list(found.directory.rglob("*.part"))
+    assert not (found.directory / "shared").exists()
+    return outcome(RunStore(found.directory))
 
 
 def outcome(store: RunStore) -> tuple[list[Record], Samples]:

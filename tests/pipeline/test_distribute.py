@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from robustkit.executors.local import LocalExecutor
 from robustkit.pipeline.detect import inspections_of
@@ -28,6 +32,26 @@ def test_numbers_do_not_depend_on_workers(tiny: str, tmp_path: Path, marks: Path
     for workers in (1, 2):
         assert_same(whole, bench(tiny, tmp_path / f"by {workers}", LocalExecutor(workers), attacks, **EVERY))
         assert_same_inspections(tmp_path / "whole", tmp_path / f"by {workers}", 3 * 5 + 3 * 3 * 2)
+
+
+def test_workers_read_their_own_blocks_from_shards(tmp_path: Path, marks: Path) -> None:
+    rng = np.random.default_rng(0)
+    patterns = rng.integers(40, 216, (3, 8, 8, 3))
+    for part, count in (("train", 150), ("test", 150)):
+        for shard in range(2):
+            with tarfile.open(tmp_path / f"{part}-{shard}.tar", "w") as tar:
+                for k in range(count):
+                    image = np.clip(patterns[k % 3] + rng.normal(0, 40, (8, 8, 3)), 0, 255).astype(np.uint8)
+                    content = io.BytesIO()
+                    Image.fromarray(image).save(content, "png")
+                    for name, what in ((f"{k:04}.png", content.getvalue()), (f"{k:04}.cls", str(k % 3).encode())):
+                        member = tarfile.TarInfo(name)
+                        member.size = len(what)
+                        tar.addfile(member, io.BytesIO(what))
+    data = f"webdataset:file://{tmp_path}/train-{{0..1}}.tar:test={tmp_path}/test-*.tar:size=8"
+    whole = bench(data, tmp_path / "whole", None, ("fgsm", "fleet.noise"))
+    assert whole[0][0]["dataset"]["n"] == 300  # two blocks, the first of which reaches into the second shard
+    assert_same(whole, bench(data, tmp_path / "spread", LocalExecutor(2), ("fgsm", "fleet.noise")))
 
 
 def test_a_cascade_on_a_checkpoint_is_the_same(tiny: str, tmp_path: Path, marks: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from robustkit.params import UsageError
 from robustkit.pipeline.detect import read_records
 from robustkit.pipeline.inspections import keep_records
-from robustkit.pipeline.store import DETECTIONS, RunStore, Samples, encoded
+from robustkit.pipeline.parquet import encoded
+from robustkit.pipeline.store import DETECTIONS, RunStore, Samples
 
 COLUMNS = {"index": np.arange(3), "success": np.array([True, False, True]), "dist_linf": np.float32([0.1, 0, 0.2])}
 
