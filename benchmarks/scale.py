@@ -36,12 +36,13 @@ from robustkit.pipeline.block import measure_block
 from robustkit.pipeline.events import BlockDone
 from robustkit.pipeline.known import content_of, good_records, keep_block, open_blocks
 from robustkit.pipeline.message import packed, unpacked
+from robustkit.pipeline.parquet import encoded
 from robustkit.pipeline.plan import Plan, make_plan
 from robustkit.pipeline.records import record_of
 from robustkit.pipeline.run import run
 from robustkit.pipeline.schedule import Group, Lane, Schedule
 from robustkit.pipeline.spec import BenchSpec
-from robustkit.pipeline.store import ModelCache, RunStore, encoded, write_atomically
+from robustkit.pipeline.store import ModelCache, RunStore, write_atomically
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "scale.md"

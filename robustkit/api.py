@@ -22,17 +22,19 @@ from robustkit.host import Host, default_host
 from robustkit.models.build import build_model
 from robustkit.models.weights import load_checkpoint
 from robustkit.params import UsageError, suggest
-from robustkit.pipeline.detect import inspect_run, inspections_of
+from robustkit.pipeline.detect import inspections_of
+from robustkit.pipeline.ending import terminable
 from robustkit.pipeline.events import Listener, ignore
-from robustkit.pipeline.inputs import inspect_inputs
+from robustkit.pipeline.inspections import inspect_run
 from robustkit.pipeline.lineup import Subject
+from robustkit.pipeline.mirror import Mirror
 from robustkit.pipeline.plan import Plan, make_plan
 from robustkit.pipeline.run import run
 from robustkit.pipeline.sample import sample
 from robustkit.pipeline.spec import BenchSpec, asked, component_text
 from robustkit.pipeline.spend import spend
 from robustkit.pipeline.store import ModelCache, Record, RunStore, Samples
-from robustkit.pipeline.subjects import build_subject, kept_path
+from robustkit.pipeline.subjects import Built, build_subject, kept_path
 from robustkit.pipeline.told import build_told
 from robustkit.report.files import markdown
 from robustkit.report.footer import footer
@@ -49,10 +51,11 @@ class BenchResult:
     Args:
         table: the comparison, one row a model; see `robustkit.tables.comparison`.
         records: one a cell.
-        directory: of the run; None for an evaluation that kept nothing.
+        directory: of the run; None for an evaluation that kept nothing. Of a run behind a URL a copy on this machine,
+            which goes with this process.
         environment: on what it ran.
         samples: per-sample columns by cell key.
-        inspections: backdoors and detectors, one record each; see `robustkit.pipeline.detect` and `.inputs`.
+        inspections: backdoors and detectors, one record each; see `robustkit.pipeline.inspections`.
     """
 
     table: pd.DataFrame
@@ -61,6 +64,17 @@ class BenchResult:
     environment: Mapping[str, Any] = field(default_factory=dict)
     samples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     inspections: Sequence[Record] = ()
+    mirror: Mirror | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """Where the run is kept: its directory or URL."""
+        return str(self.directory) if self.mirror is None else self.mirror.url
+
+    def push(self) -> None:
+        """Write what was added to the copy of a run behind a URL; nothing to do for one that is kept in a directory."""
+        if self.mirror is not None:
+            self.mirror.push()
 
     @property
     def ok(self) -> bool:
@@ -86,7 +100,7 @@ class BenchResult:
         return load_model(path)
 
     def report(self) -> Path:
-        """Write report.html and figures/ into the run directory; returns the page.
+        """Write report.html and figures/ into the run directory; returns the page, behind a URL its copy.
 
         Raises:
             UsageError: an evaluation kept no run directory.
@@ -95,9 +109,11 @@ class BenchResult:
 
         if self.directory is None:
             raise UsageError("an evaluation keeps no run directory; robustkit.bench does, and can be reported")
-        return write_report(
+        page = write_report(
             self.records, self.table, self.environment, self.samples.__getitem__, self.directory, self.inspections
         )
+        self.push()
+        return page
 
     def __str__(self) -> str:
         """The table with its footer, in markdown."""
@@ -126,7 +142,8 @@ def bench(
     Args:
         defenses, attacks, certifiers: texts ("pgd:steps=50"), or tables {"name": "pgd", "steps": 50}.
         directory: of the run; None is runs/ and a name that depends on what is asked, so that the same call
-            goes on where it stopped and answers from its records when it is done.
+            goes on where it stopped and answers from its records when it is done. A text may be a URL that fsspec
+            understands.
         host: None is all installed plugins.
         listen: told about progress.
         executor: where blocks are measured: "local", "ray" or "ray:ADDRESS". The numbers don't depend on it.
@@ -143,11 +160,12 @@ def bench(
     host = host or default_host()
     plan = make_plan(BenchSpec.from_plain(given, "bench"), host)
     chosen = executor_of(executor, workers, plan.device.startswith("cuda"))
-    return run_plan(plan, Path(directory) if directory is not None else RUNS / plan.name, host, listen, chosen)
+    return run_plan(plan, RUNS / plan.name if directory is None else directory, host, listen, chosen)
 
 
+@terminable()
 def run_plan(
-    plan: Plan, directory: Path, host: Host, listen: Listener = ignore, executor: Executor | None = None
+    plan: Plan, directory: Path | str, host: Host, listen: Listener = ignore, executor: Executor | None = None
 ) -> BenchResult:
     """Run a plan in its directory and make the table; the executor, if there is one, ends with it."""
     store = RunStore(directory)
@@ -165,10 +183,10 @@ def run_plan(
         if plan.planted is None and not plan.spec.detectors:
             return found
 
-        def build(subject: Subject) -> nn.Module:
-            return build_subject(subject, plan, host, ModelCache(), directory).model
+        def build(subject: Subject) -> Built:
+            return build_subject(subject, plan, host, ModelCache(), store.directory)
 
-        inspections = inspect_run(plan, directory, host, build) + inspect_inputs(plan, directory, host, build)
+        inspections = inspect_run(plan, store, host, build, again=executor is None)
         store.write("inspections.json", json.dumps([record["key"] for record in inspections]) + "\n")
         return dataclasses.replace(found, inspections=inspections)
     finally:
@@ -182,20 +200,23 @@ def result_of(store: RunStore, records: list[Record]) -> BenchResult:
     samples = Samples(store, (record["key"] for record in records if record["status"] == "ok"))
     records = flagged(records, samples.__getitem__)
     table = comparison(records, samples.__getitem__)
-    return BenchResult(table, records, store.directory, store.read_json("environment.json"), samples)
+    environment = store.read_json("environment.json")
+    return BenchResult(table, records, store.directory, environment, samples, mirror=store.mirror)
 
 
 def load(directory: str | Path) -> BenchResult:
-    """The result of an earlier run, from its directory; nothing is measured.
+    """The result of an earlier run, from its directory or URL; nothing is measured.
 
     Raises:
         UsageError: no records there.
     """
-    store = RunStore(Path(directory))
+    store = RunStore(directory)
+    if store.mirror is not None:
+        store.mirror.fetch()
     records = store.in_order(store.records().values())
     if not records:
         raise UsageError(f"{directory} holds no records of a run; name a directory below {RUNS}/")
-    return dataclasses.replace(result_of(store, records), inspections=inspections_of(Path(directory)))
+    return dataclasses.replace(result_of(store, records), inspections=inspections_of(store.directory))
 
 
 def load_model(path: Path, *, host: Host | None = None) -> nn.Module:

@@ -520,6 +520,11 @@ def robustkit_datasets() -> Iterator[DatasetEntry]:
         summary="Images in folders by class, streamed: imagefolder:PATH.",
     )
     yield DatasetEntry(
+        name="webdataset",
+        target="robustkit.data.webdataset:WebDataset",
+        summary="Images in tar shards, read by place: webdataset:train-{000..146}.tar:test=val-{00..06}.tar.",
+    )
+    yield DatasetEntry(
         name="npz",
         target="robustkit.data.npz:Npz",
         summary="Arrays x and y in an npz file: npz:PATH.",

@@ -10,18 +10,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from robustkit.engine.certify import certified, summary
+from robustkit.executors.choose import executor_of
+from robustkit.executors.pool import Executor
 from robustkit.host import Component, Host, default_host
 from robustkit.params import UsageError, as_text
-from robustkit.pipeline.certified_rows import certify_rows
+from robustkit.pipeline.certified_rows import Asked, Sheet, certify_rows
+from robustkit.pipeline.distribute import Base, distribute
+from robustkit.pipeline.ending import terminable
 from robustkit.pipeline.events import Listener, SubjectReady, ignore
 from robustkit.pipeline.keys import key_of
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan, make_plan
+from robustkit.pipeline.schedule import UNKNOWN
 from robustkit.pipeline.spec import BenchSpec, component_text
 from robustkit.pipeline.store import ModelCache, RunStore, write_atomically
 from robustkit.pipeline.subjects import Built
+from robustkit.pipeline.tasks import SheetTask
 from robustkit.pipeline.told import build_told
 from robustkit.report.certified_curves import Curve, certified_curves
 
@@ -46,6 +53,7 @@ class Certification:
     directory: Path
 
 
+@terminable()
 def certify(
     defenses: Sequence[str | Mapping[str, Any]] | str = (),
     *,
@@ -56,6 +64,8 @@ def certify(
     directory: str | Path | None = None,
     host: Host | None = None,
     listen: Listener = ignore,
+    executor: str = "local",
+    workers: int | None = None,
     **settings: Any,
 ) -> Certification:
     """Train or load models and certify them; what `robustkit certify` does.
@@ -73,6 +83,8 @@ def certify(
         directory: of rows, table and plot; None is runs/ and a name that depends on what is asked.
         host: None is all installed plugins.
         listen: told about progress.
+        executor: where images are certified: "local", "ray" or "ray:ADDRESS". The numbers don't depend on it.
+        workers: processes there, each with installed plugins only; "local" with one is this process itself.
         **settings: dataset, model, seeds, limit, recipe, norm and eps of training, device, data_dir …
 
     Raises:
@@ -82,18 +94,21 @@ def certify(
     given = {**settings, "defenses": defenses if not isinstance(defenses, str) else defenses.split(",")}
     plans = _plans(given, [str(path) for path in checkpoints], host)
     asked = [float(radius) for radius in radii] or [k / 4 for k in range(9)]
-    components = _components(component_text(certifier, "certify"), sigma, tuple(asked) if radii else (), host)
+    certifiers = _certifiers(component_text(certifier, "certify"), sigma, tuple(asked) if radii else (), host)
     content = {
         "subjects": [s.key for plan in plans for s in plan.subjects],
-        "certifiers": [c.label for c in components],
+        "certifiers": [one.build(host).label for one in certifiers],
     }
     target = RUNS / f"certify-{key_of(content)[:8]}" if directory is None else Path(directory)
+    chosen = executor_of(executor, workers, plans[0].device.startswith("cuda"))
     store = RunStore(target)
-    store.open()
     try:
-        return _run(plans, components, asked, store, host, listen)
+        store.open()
+        return _run(plans, certifiers, asked, store, host, listen, chosen)
     finally:
         store.close()
+        if chosen is not None:
+            chosen.shutdown()
 
 
 def _plans(given: Mapping[str, Any], checkpoints: list[str], host: Host) -> list[Plan]:
@@ -106,42 +121,61 @@ def _plans(given: Mapping[str, Any], checkpoints: list[str], host: Host) -> list
     return plans
 
 
-def _components(text: str, sigma: Sequence[float], radii: tuple[float, ...], host: Host) -> list[Component]:
+def _certifiers(text: str, sigma: Sequence[float], radii: tuple[float, ...], host: Host) -> list[Asked]:
     """The certifier at each noise level, aiming at the radii where it takes them."""
     base = host.build("certifier", text)
     if not sigma:
-        return [_aimed(base, radii)]
+        return [Asked(text, radii)]
     if "sigma" not in base.params:
         raise UsageError(f"{base.label} draws no noise; leave sigma out")
     if any(part.startswith("sigma=") for part in text.split(":")):
         raise UsageError(f"{text}: sigma is given twice")
-    return [_aimed(host.build("certifier", f"{text}:sigma={as_text(float(value))}"), radii) for value in sigma]
-
-
-def _aimed(component: Component, radii: tuple[float, ...]) -> Component:
-    if not radii or component.params.get("radii") != ():
-        return component
-    params = {**component.params, "radii": list(radii)}
-    return dataclasses.replace(component, value=dataclasses.replace(component.value, radii=radii), params=params)
+    found = [Asked(f"{text}:sigma={as_text(float(value))}", radii) for value in sigma]
+    for one in found:
+        one.build(host)  # a mistake is told before anything is trained
+    return found
 
 
 def _run(
-    plans: list[Plan], components: list[Component], radii: list[float], store: RunStore, host: Host, listen: Listener
+    plans: list[Plan],
+    certifiers: list[Asked],
+    radii: list[float],
+    store: RunStore,
+    host: Host,
+    listen: Listener,
+    executor: Executor | None,
 ) -> Certification:
-    rows: dict[tuple[str, int, str], Mapping[str, np.ndarray]] = {}
-    guarantee: dict[str, str] = {}
-    table = []
-    for plan in plans:
+    sheets: dict[tuple[str, int, str], Sheet] = {}
+    tasks: list[SheetTask] = []
+    bases: list[Base] = []
+    components = [one.build(host) for one in certifiers]
+    for place, plan in enumerate(plans):
+        ready = []
         for subject in plan.subjects:
             built = _built(subject, plan, host, store.directory, listen)
-            for component in components:
-                columns, promise = certify_rows(built, component, plan, store.directory / "rows", listen)
+            ready.append(dataclasses.replace(built, model=nn.Identity()))  # workers read the weights themselves
+            for asked, component in zip(certifiers, components, strict=True):
                 name = (subject.label, subject.seed, component.label)
-                if name in rows:
+                if name in sheets:
                     raise UsageError(f"two models are called {subject.label}; rename one of the checkpoints")
-                rows[name], guarantee[component.label] = columns, promise
-                table.append(_row(name, component, columns, radii))
-    frame = pd.DataFrame(table)
+                sheets[name] = sheet = Sheet(built, component, plan, store.directory / "rows")
+                if executor is None:
+                    certify_rows(sheet, built.model, component, plan, listen)
+                else:
+                    passes = float(component.params.get("n") or UNKNOWN)
+                    tasks.append(SheetTask(sheet, asked, subject, place, passes, listen))
+        bases.append(Base(plan=plan, built=ready, directory=store.directory, precision="fp32", host=host))
+    if executor is not None and any(sheet.missing for sheet in sheets.values()):
+        failed = [task for task in distribute(tasks, bases, executor, listen) if task.failure is not None]
+        if failed and failed[0].failure is not None:
+            raise UsageError(
+                f"{failed[0].sheet.label}: {failed[0].failure[0]}; rows that were certified are kept, and the same "
+                "call goes on from there"
+            )
+    rows = {name: sheet.columns() for name, sheet in sheets.items()}
+    guarantee = {name[2]: sheet.guarantee for name, sheet in sheets.items()}
+    of = {component.label: component for component in components}
+    frame = pd.DataFrame([_row(name, of[name[2]], columns, radii) for name, columns in rows.items()])
     _write(frame, rows, guarantee, store.directory)
     return Certification(frame, rows, guarantee, store.directory)
 

@@ -17,6 +17,7 @@ from robustkit.data.splits import ArraySplit, fingerprint
 from robustkit.engine.guard import judging
 from robustkit.host import Host, default_host
 from robustkit.params import UsageError
+from robustkit.pipeline.ending import terminable
 from robustkit.pipeline.events import Listener, ignore
 from robustkit.pipeline.lineup import external_subject
 from robustkit.pipeline.plan import plan_cells
@@ -27,6 +28,7 @@ from robustkit.pipeline.store import ModelCache, RunStore
 from robustkit.pipeline.subjects import Built
 
 
+@terminable()
 def evaluate(
     model: nn.Module,
     data: tuple[Tensor, Tensor],

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,15 @@ import robustkit
 from robustkit.certification import Certification
 from robustkit.cli.app import app
 from robustkit.cli.certify import numbers
+from robustkit.host import Host
 from robustkit.params import UsageError
+from robustkit.pipeline.certified_rows import Asked, Sheet, certify_group
+from robustkit.pipeline.plan import make_plan
+from robustkit.pipeline.spec import BenchSpec
+from robustkit.pipeline.store import ModelCache
+from robustkit.pipeline.subjects import build_subject
 
+QUICK: dict[str, Any] = {"recipe": {"epochs": 1}, "device": "cpu", "eps": [0.1], "norm": "linf"}
 COLUMNS = ["index", "label", "prediction", "radius", "tested", "nA", "n", "looks", "passes", "seconds"]
 
 
@@ -105,6 +113,44 @@ def test_rows_are_read_again_cut_and_continued(data: str, tmp_path: Path) -> Non
     assert all(len(rows) == 70 for rows in longer.values())
     assert all(rows[:40] == kept[name][:40] for name, rows in longer.items())
     assert certify(data, tmp_path / "a").table["n"].tolist() == [50] * 4
+
+
+def test_workers_give_the_same_rows(data: str, tmp_path: Path) -> None:
+    """Two real processes; models that are trained, and one that is a file."""
+    certify(data, tmp_path / "first", limit=1)
+    more = {"checkpoints": [tmp_path / "first" / "models" / "standard-seed0.safetensors"]}
+    one = certify(data, tmp_path / "one", **more)
+    two = certify(data, tmp_path / "two", workers=2, **more)
+    assert rows_of(tmp_path / "two") == rows_of(tmp_path / "one")
+    assert len(rows_of(tmp_path / "one")) == 6
+    assert two.table.drop(columns="seconds").equals(one.table.drop(columns="seconds"))
+    assert two.guarantee == one.guarantee
+    assert certify(data, tmp_path / "two", workers=2, **more).table.equals(two.table)  # answered from the rows
+    notes = [
+        {path.name: path.read_text() for path in (tmp_path / run / "rows").glob("*.json")} for run in ("one", "two")
+    ]
+    assert notes[0] == notes[1]
+
+
+def test_what_a_certifier_raises_in_a_worker_is_told(data: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"standard / linear: .*goes on from there"):
+        robustkit.certify(directory=tmp_path, certifier="linear", dataset=data, model="mlp", workers=2, **QUICK)
+
+
+def test_groups_that_come_in_any_order_are_written_in_theirs(data: str, tmp_path: Path) -> None:
+    plan = make_plan(BenchSpec.from_plain({"dataset": data, "model": "linear", "limit": 50, **QUICK}, "here"), Host())
+    built = build_subject(plan.subjects[0], plan, Host(), ModelCache(), None)
+    certifier = Asked("smoothing:n=200").build(Host())
+    for name, order in (("there", (0, 1, 2)), ("here", (2, 1, 0))):
+        sheet = Sheet(built, certifier, plan, tmp_path / name / "rows")
+        for number in order:
+            rows, guarantee, _ = certify_group(built.model, certifier, plan, sheet.key, number)
+            sheet.add(number, rows, guarantee)
+            if name == "here":
+                assert bool(rows_of(tmp_path / name)) == (number == 0)  # nothing before the first group is there
+        assert len(sheet.missing) == 0
+    assert rows_of(tmp_path / "here") == rows_of(tmp_path / "there")
+    assert [len(rows) for rows in rows_of(tmp_path / "here").values()] == [50]
 
 
 CHILD = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -34,6 +34,8 @@ def attack(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The npz file; the picture gets the same name with .png.")
     ] = Path("adversarial.npz"),
+    executor: options.Executor = "local",
+    workers: options.Workers = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Write adversarial images: x, x_adv, labels, predictions, distances (npz), and a picture of ten of them.
@@ -45,16 +47,11 @@ def attack(
     import numpy as np
     import torch
 
-    from robustkit.engine.evaluate import Arena
-    from robustkit.pipeline.cells import BLOCK
-    from robustkit.pipeline.events import TrainingStep
-    from robustkit.pipeline.keys import seed_of
+    from robustkit.executors.choose import executor_of
+    from robustkit.pipeline.images import adversarial_images
     from robustkit.pipeline.plan import make_plan
     from robustkit.pipeline.spec import BenchSpec
-    from robustkit.pipeline.store import ModelCache, write_atomically
-    from robustkit.pipeline.subjects import build_subject
-    from robustkit.pipeline.surrogates import Surrogates
-    from robustkit.precision import choose_precision
+    from robustkit.pipeline.store import write_atomically
     from robustkit.report.grid import picture_grid
 
     given = options.settings(
@@ -77,46 +74,22 @@ def attack(
     )
     host = plugin_host()
     plan = make_plan(BenchSpec.from_plain(given, "attack"), host)
-    subject, cell = plan.subjects[-1], plan.cells[-1]
-    assert cell.attack is not None
+    chosen = executor_of(executor, workers, plan.device.startswith("cuda"))
     with Progress(quiet) as progress:
-        built = build_subject(
-            subject, plan, host, ModelCache(), None, report=lambda step: progress(TrainingStep(subject, step))
-        )
-        attack = Surrogates(plan, host, ModelCache(), None, progress).ready(cell).attack
-        assert attack is not None
-    example = plan.data.test.batch(torch.arange(min(64, plan.count)))[0].to(plan.device)
-    settled = choose_precision(built.model, example, plan.spec.precision)
-    arena = Arena(built.model, settled, plan.spec.batch_size, example, eot=plan.spec.eot)
-    parts = []
-    for block in range(plan.blocks):
-        rows = torch.arange(block * BLOCK, min((block + 1) * BLOCK, plan.count))
-        x, y = (part.to(plan.device) for part in plan.data.test.batch(rows))
-        parts.append((x, y, arena.attack(attack, x, y, cell.threat, seed=seed_of(cell.stream, block))))
-    x = torch.cat([part[0] for part in parts]).cpu()
-    y = torch.cat([part[1] for part in parts]).cpu()
-    joined = {
-        field: torch.cat([getattr(result, field) for _, _, result in parts]).cpu()
-        for field in ("x_adv", "clean_pred", "adv_pred", "success", "attacked", f"dist_{cell.threat.norm}")
-    }
+        arrays = dict(adversarial_images(plan, host, progress, chosen))
     content = io.BytesIO()
-    arrays: dict[str, Any] = {"x": x.numpy(), "y": y.numpy(), **{key: value.numpy() for key, value in joined.items()}}
-    np.savez_compressed(content, **arrays)
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     write_atomically(output, content.getvalue())
-    shown = joined["attacked"].nonzero().squeeze(1)[:10]
+    shown = arrays["attacked"].nonzero()[0][:10]
     picture = output.with_suffix(".png")
     if len(shown):
-        picture_grid(
-            x[shown],
-            joined["x_adv"][shown],
-            y[shown],
-            joined["clean_pred"][shown],
-            joined["adv_pred"][shown],
-            plan.data.classes,
-            picture,
+        x, x_adv, y, before, after = (
+            torch.from_numpy(arrays[name][shown]) for name in ("x", "x_adv", "y", "clean_pred", "adv_pred")
         )
-    attacked, fell = int(joined["attacked"].sum()), int(joined["success"].sum())
-    words = f"{cell.attack.label} on {subject.label}, {cell.threat}"
+        picture_grid(x, x_adv, y, before, after, plan.data.classes, picture)
+    cell = plan.cells[-1]
+    attacked, fell = int(arrays["attacked"].sum()), int(arrays["success"].sum())
+    words = f"{cell.label} on {cell.subject.label}, {cell.threat}"
     typer.echo(f"{words}: {fell} of {attacked} inputs that were right fell", err=True)
     typer.echo(str(output))
     if len(shown):

@@ -149,7 +149,8 @@ def bench(
     publish(result, files, format)
     publish_inspections(result, format)
     _page(result)
-    typer.echo(f"run directory: {result.directory}", err=True)
+    result.push()
+    typer.echo(f"run directory: {result.place}", err=True)
     _exit(result, gates, plan)
 
 
@@ -211,7 +212,7 @@ def _page(result: BenchResult) -> None:
         return
     if not is_current(result.records, result.directory, result.inspections):
         result.report()
-    typer.echo(f"report: {result.directory / FILE}", err=True)
+    typer.echo(f"report: {result.place}/{FILE}", err=True)
 
 
 def _plan(config: Path | None, given: dict[str, Any], host: Host) -> Plan:
@@ -226,13 +227,23 @@ def _plan(config: Path | None, given: dict[str, Any], host: Host) -> Plan:
     return make_plan(BenchSpec.from_plain({**plain, **given}, "bench"), host)
 
 
-def _outputs(given: list[str]) -> tuple[Path | None, list[Path]]:
-    """A directory of the run, and files for the table, told apart by their suffix."""
-    from robustkit.report.files import format_of
+def _outputs(given: list[str]) -> tuple[Path | str | None, list[Path]]:
+    """A directory or URL of the run, and files for the table, told apart by their suffix."""
+    from robustkit.data.remote import local_path
+    from robustkit.report.files import SUFFIXES, format_of
 
-    paths = [Path(text) for text in given]
-    files = [path for path in paths if path.suffix and not path.is_dir()]
-    directories = [path for path in paths if path not in files]
+    files: list[Path] = []
+    directories: list[Path | str] = []
+    for text in given:
+        path = local_path(text)
+        if path is None:
+            if text.endswith(SUFFIXES):
+                raise UsageError(f"-o {text}: tables are written to files of this machine; a URL is a run directory")
+            directories.append(text)
+        elif path.suffix and not path.is_dir():
+            files.append(path)
+        else:
+            directories.append(path)
     if len(directories) > 1:
         raise UsageError(f"-o names several run directories: {', '.join(map(str, directories))}")
     for path in files:

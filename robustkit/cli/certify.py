@@ -50,6 +50,8 @@ def certify(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Directory of rows, table and plot; default below runs/.")
     ] = None,
+    executor: options.Executor = "local",
+    workers: options.Workers = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Certify models image by image; print counts, both mean radii, and certified accuracy at radii.
@@ -81,6 +83,8 @@ def certify(
             directory=output,
             host=host,
             listen=progress,
+            executor=executor,
+            workers=workers,
             **given,
         )
     typer.echo(markdown_of(found.table, found.guarantee))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,8 +12,8 @@ from robustkit.params import as_text
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="A run directory.")],
-    second: Annotated[Path, typer.Argument(help="Another, on the same test images.")],
+    first: Annotated[str, typer.Argument(help="A run directory, or its URL.")],
+    second: Annotated[str, typer.Argument(help="Another, on the same test images.")],
     format: FormatOption = None,
 ) -> None:
     """Difference second - first of each accuracy, with its 95 % interval and McNemar's exact test."""

@@ -14,7 +14,7 @@ Dataset = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        help="Name, npz:PATH, imagefolder:PATH or package.module:factory.",
+        help="Name, npz:PATH, imagefolder:PATH, webdataset:SHARDS or package.module:factory.",
         autocompletion=complete("dataset"),
     ),
 ]

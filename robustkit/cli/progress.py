@@ -71,7 +71,7 @@ class Progress:
         elif isinstance(event, events.CellStarted | events.BlockDone) and not self._fleet:
             words = f"{event.cell.subject.label} / {event.cell.label}"
             self._show(words, event.done, event.blocks, "")
-        elif isinstance(event, events.Certified):
+        elif isinstance(event, events.Certified) and not self._fleet:
             self._show(event.words, event.done, event.total, "")
         elif isinstance(event, events.Spent):
             self._spent(event)
@@ -97,10 +97,11 @@ class Progress:
 
     def _all_workers(self, event: Any) -> None:
         """One line for all workers, in which single cells would only take turns."""
-        notes = [f"cells {event.cells_done}/{event.cells}", f"{event.images_per_second:,.0f} images/s"]
+        notes = [f"cells {event.cells_done}/{event.cells}", f"blocks {event.blocks_done:,}/{event.blocks:,}"]
+        notes += [f"{event.images_per_second:,.0f} images/s"]
         notes += [f"cells failed: {event.failed}"] if event.failed else []
         notes += [f"workers lost: {event.lost}"] if event.lost else []
-        notes += [] if event.seconds_left is None else [f"{event.seconds_left:,.0f} s left"]
+        notes += [] if event.seconds_left is None else [f"{_span(event.seconds_left)} left"]
         self._show(f"{event.workers} workers", event.blocks_done, event.blocks, ", ".join(notes))
 
     def _spent(self, event: Any) -> None:
@@ -131,6 +132,13 @@ class Progress:
             self._live.console.print(line, markup=False, highlight=False)
         else:
             typer.echo(line, err=True)
+
+
+def _span(seconds: float) -> str:
+    """A time to come, as exactly as it is known."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _values(metrics: Mapping[str, float]) -> str:

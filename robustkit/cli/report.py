@@ -11,7 +11,7 @@ from robustkit.params import UsageError
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    run: Annotated[str, typer.Argument(help="A run directory, or its URL.")],
     format: Annotated[
         str | None, typer.Option("--format", "-f", help="table, markdown, csv, json, latex or parquet.")
     ] = None,
@@ -28,9 +28,11 @@ def report(
     """
     from robustkit.api import load
     from robustkit.cli.bench import publish, publish_inspections
+    from robustkit.data.remote import local_path
     from robustkit.report.files import format_of
 
-    if not run.is_dir():
+    local = local_path(run)
+    if local is not None and not local.is_dir():
         raise UsageError(f"{run}: there is no such run directory")
     for path in output or []:
         format_of(path)
@@ -38,9 +40,11 @@ def report(
     if html:
         if format is not None:
             raise UsageError(f"--format {format} is of the table, which --html does not print; leave one of them out")
-        typer.echo(str(result.report()))
+        page = result.report()
+        typer.echo(str(page) if local is not None else f"{result.place}/{page.name}")
     if output or not html:
         publish(result, list(output or []), format)
         publish_inspections(result, format)
+        result.push()
     if not result.ok:
         raise typer.Exit(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from robustkit.cli import options
 from robustkit.cli.complete import complete
 from robustkit.cli.progress import Progress
 from robustkit.cli.session import plugin_host
+from robustkit.params import UsageError
 
 
 def train(
@@ -33,6 +34,13 @@ def train(
             "--output", "-o", help="Directory for weights, provenance, TensorBoard events, training.csv and its plot."
         ),
     ] = Path("trained"),
+    executor: Annotated[
+        str, typer.Option("--executor", help="local, or through Ray Train: ray or ray:ADDRESS; see docs/scale.md.")
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Processes on Ray that share each batch. Default: one a GPU or core."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on from the checkpoint of a training that was stopped.")
     ] = True,
@@ -43,7 +51,8 @@ def train(
     Loss, clean and robust accuracy on validation data are shown while it trains, written to training.csv after each
     epoch, and drawn at the end: training.svg and training.png show from which epoch on robustness is lost again.
 
-    Several GPUs: torchrun --nproc-per-node 4 -m robustkit train --defense pgd_at; the batch is shared among them.
+    Several GPUs: torchrun --nproc-per-node 4 -m robustkit train --defense pgd_at; the batch is shared among them. On a
+    Ray cluster: --executor ray:ADDRESS.
 
     Example: robustkit train --defense free_at:replays=4 -o trained
     """
@@ -76,6 +85,8 @@ def train(
     cache = ModelCache()
     if not resume and team(plan.device).first:
         cache.forget(subject.key)
+    if executor != "local" or workers is not None:
+        _on_ray(executor, workers, {**given, "defense": defense, "seed": seed}, cache.directory, plan.device)
     folder = cache.training(subject.key)
     first = team(plan.device).first  # of the processes that torchrun started; the others only help
     with Progress(quiet or not first) as progress:
@@ -115,3 +126,23 @@ def train(
     origin = "from the cache" if built.cached else f"trained in {built.about['training_seconds']:.0f} s"
     typer.echo(f"{subject.label}: {origin}, {100 * share:.1f} % right on validation data", err=True)
     typer.echo(str(path))
+
+
+def _on_ray(executor: str, workers: int | None, given: dict[str, Any], cache: Path, device: str) -> None:
+    """Train into the cache, with several processes of a Ray cluster; what follows finds the model there."""
+    from robustkit.executors.choose import executor_of
+    from robustkit.executors.ray import RayExecutor
+
+    gpu = device.startswith("cuda")
+    chosen = executor_of(executor, workers, gpu) if executor != "local" else None
+    if not isinstance(chosen, RayExecutor):
+        raise UsageError(
+            "--workers of train are processes on Ray: give --executor ray too; on one machine use torchrun"
+        )
+    from robustkit.executors.ray_train import together
+
+    settings = {name: value for name, value in given.items() if name not in ("defenses", "baseline", "seeds")}
+    try:
+        together(chosen, "robustkit.api:train", settings, cache, gpu)
+    finally:
+        chosen.shutdown()

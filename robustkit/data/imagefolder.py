@@ -1,27 +1,24 @@
-"""Images in folders by class, streamed from disk."""
+"""Images in folders by class, streamed from disk or from behind a URL."""
 
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from robustkit.contracts import Data, Split, Threat
-from robustkit.data.recipes import LARGE, OBJECTS
+from robustkit.contracts import Data, Split
+from robustkit.data.images import HASHED_WHOLE, SUFFIXES, Pixels, decoded, in_threads, photographs, stacked
 from robustkit.data.splits import holdout, validation_size
+from robustkit.data.trees import LocalTree, Tree, tree_of
 from robustkit.params import UsageError, check, param
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-_THREADS = min(8, os.cpu_count() or 1)
-_HASHED_WHOLE = 256 * 2**20  # bytes; larger sets are told apart by names, sizes and times
+_AT_ONCE = 256
+"""Files that are read together for the fingerprint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +33,12 @@ class ImageFolder:
     and its centre is cut out; an image that has the size already is left alone.
 
     Fields:
-        path: of the folder.
+        path: of the folder, or a URL that fsspec understands: s3://bucket/set, zip://::set.zip.
         size: side of the square images.
         seed: of the random split where the folders do not say.
     """
 
-    path: str = param(help="of the folder")
+    path: str = param(help="of the folder, or a URL")
     size: int = param(224, "side of the images", unit="pixels", low=8)
     seed: int = param(0, "of the random split")
 
@@ -49,9 +46,9 @@ class ImageFolder:
         check(self)
 
     def __call__(self, data_dir: Path | None = None) -> Data:
-        root = Path(self.path).expanduser()
         where = f"imagefolder:{self.path}"
-        folders = [part for part in ("train", "val", "test") if _subfolders(root / part)]
+        tree = tree_of(self.path, where)
+        folders = [part for part in ("train", "val", "test") if tree.folders(part)]
         train: Split
         test: Split
         val: Split | None = None
@@ -59,126 +56,96 @@ class ImageFolder:
             if "train" not in folders or len(folders) == 1:
                 raise UsageError(
                     f"{where} has {' and '.join(folders)} only; it needs train with val, test or both. "
-                    f"To split one folder at random, name it: imagefolder:{root / folders[0]}"
+                    f"To split one folder at random, name it: imagefolder:{tree.shown(folders[0])}"
                 )
-            classes = _classes(root / "train")
-            parts = {part: _read_folder(root / part, classes, self.size) for part in folders}
+            classes = _classes(tree, "train")
+            parts = {part: _read_folder(tree, part, classes, self.size) for part in folders}
             train, test = parts["train"], parts.get("test") or parts["val"]
             val = parts["val"] if len(parts) == 3 else None
         else:
-            classes = _classes(root)
-            whole = _read_folder(root, classes, self.size)
+            classes = _classes(tree, "")
+            whole = _read_folder(tree, "", classes, self.size)
             parts = {"all": whole}
             train, test = holdout(whole, max(1, len(whole) // 5), self.seed, where=where)
         if val is None:
             train, val = holdout(train, validation_size(len(train)), self.seed, where=where)
-        large = self.size >= 64
-        return Data(
-            name=where,
-            classes=classes,
-            shape=(3, self.size, self.size),
-            threat=Threat("linf", 4 / 255 if large else 8 / 255),
-            train=train,
-            val=val,
-            test=test,
-            fingerprint=_fingerprint(root, list(parts.values()), f"{self.size} {self.seed}"),
-            mean=(0.485, 0.456, 0.406),  # of ImageNet
-            std=(0.229, 0.224, 0.225),
-            recipe=LARGE if large else OBJECTS,
-        )
+        fingerprint = _fingerprint(tree, list(parts.values()), f"{self.size} {self.seed}")
+        return photographs(where, classes, self.size, train, val, test, fingerprint)
 
 
 @dataclass(frozen=True)
 class FolderSplit:
     """Image files and their labels (N,) int64; nothing of an image is kept.
 
-    Cost: decoding, on a few threads; about 5 ms for a photograph of 500 x 375 a thread.
+    Cost: decoding, on a few threads; about 5 ms for a photograph of 500 x 375 a thread; behind a URL one request each.
     """
 
     files: Sequence[str]
     labels: Tensor
     size: int
+    tree: Tree | None = None
+    """Where the files are, if not on this machine."""
 
     def __len__(self) -> int:
         return len(self.files)
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        names = [self.files[k] for k in index.tolist()]
-        if not names:
-            return torch.empty(0, 3, self.size, self.size), self.labels[index]
-        with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
-            images = np.stack(list(pool.map(self._decode, names)))  # uint8 (n, H, W, 3)
-        x = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)  # (n, 3, H, W)
-        return x.contiguous(), self.labels[index]
+        images = in_threads(self._decode, [self.files[k] for k in index.tolist()])
+        return stacked(images, self.size), self.labels[index]
 
-    def _decode(self, name: str) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
-        try:
-            with Image.open(name) as file:
-                image = file.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UsageError(f"{name} cannot be decoded ({error}); repair or remove it") from error
-        if image.size != (self.size, self.size):
-            image = _centre(image, self.size)
-        return np.asarray(image)
+    def _decode(self, name: str) -> Pixels:
+        if self.tree is None:
+            return decoded(name, name, self.size)
+        return decoded(io.BytesIO(self.tree.content(name)), self.tree.shown(name), self.size)
 
 
-def _centre(image: Image.Image, size: int) -> Image.Image:
-    """Short side to 8/7 of `size`, then the middle `size` x `size`; rounding as in torchvision's transforms."""
-    short = round(size * 8 / 7)
-    side = min(image.size)
-    scaled = (int(short * image.width / side), int(short * image.height / side))
-    image = image.resize(scaled, Image.Resampling.BILINEAR)
-    left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
-    return image.crop((left, top, left + size, top + size))
-
-
-def _subfolders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    if not folder.is_dir():
-        raise UsageError(f"imagefolder:{folder}: there is no such folder")
-    found = _subfolders(folder)
+def _classes(tree: Tree, below: str) -> tuple[str, ...]:
+    found = tree.folders(below)
+    if found is None:
+        raise UsageError(f"imagefolder:{tree.shown(below)}: there is no such folder")
     if len(found) < 2:
         raise UsageError(
-            f"imagefolder:{folder} has {len(found)} folders; it needs one a class, "
+            f"imagefolder:{tree.shown(below)} has {len(found)} folders; it needs one a class, "
             "or folders train and val that have them"
         )
     return tuple(found)
 
 
-def _read_folder(folder: Path, classes: tuple[str, ...], size: int) -> FolderSplit:
+def _read_folder(tree: Tree, below: str, classes: tuple[str, ...], size: int) -> FolderSplit:
     """All image files below the folders of the classes, in a fixed order."""
-    if tuple(_subfolders(folder)) != classes:
-        differing = sorted(set(_subfolders(folder)) ^ set(classes))
-        raise UsageError(f"{folder} has other classes than the training folder: {', '.join(differing[:5])}")
+    found = tree.folders(below) or []
+    if tuple(found) != classes:
+        differing = sorted(set(found) ^ set(classes))
+        raise UsageError(f"{tree.shown(below)} has other classes than the training folder: {', '.join(differing[:5])}")
     files: list[str] = []
     counts = []
     for name in classes:
-        inside = [
-            os.path.join(base, file)  # noqa: PTH118 - a million Paths are slow
-            for base, _, names in os.walk(folder / name, followlinks=True)
-            for file in names
-            if file.lower().endswith(_SUFFIXES)
-        ]
+        folder = f"{below}/{name}" if below else name
+        inside = [file for file in tree.files(folder) if file.lower().endswith(SUFFIXES)]
         if not inside:
-            raise UsageError(f"{folder / name} holds no image ({' '.join(_SUFFIXES)})")
-        files += sorted(inside)
+            raise UsageError(f"{tree.shown(folder)} holds no image ({' '.join(SUFFIXES)})")
+        files += inside
         counts.append(len(inside))
-    return FolderSplit(files, torch.repeat_interleave(torch.tensor(counts)), size)
+    labels = torch.repeat_interleave(torch.tensor(counts))
+    return FolderSplit(files, labels, size, None if isinstance(tree, LocalTree) else tree)
 
 
-def _fingerprint(root: Path, parts: Sequence[FolderSplit], settings: str) -> str:
-    """SHA-256 over names and contents of the files; of large sets, over names, sizes and times instead."""
+def _fingerprint(tree: Tree, parts: Sequence[FolderSplit], settings: str) -> str:
+    """SHA-256 over names and contents of the files; of large sets, over names, sizes and times instead.
+
+    Behind a URL what the file system says of the contents (a checksum, a time) stands for them, where it says it.
+    """
     digest = hashlib.sha256(settings.encode())
-    stats = [[os.stat(file) for file in part.files] for part in parts]  # noqa: PTH116
-    whole = sum(entry.st_size for part in stats for entry in part) <= _HASHED_WHOLE
-    for part, entries in zip(parts, stats, strict=True):
+    stamps = [[tree.stamp(file) for file in part.files] for part in parts]
+    whole = sum(size for part in stamps for size, _ in part) <= HASHED_WHOLE
+    if not isinstance(tree, LocalTree) and all(changed for part in stamps for _, changed in part):
+        whole = False
+    for part, entries in zip(parts, stamps, strict=True):
         digest.update(f"{len(part)};".encode())
-        for file, entry in zip(part.files, entries, strict=True):
-            digest.update(f"{os.path.relpath(file, root)} {entry.st_size};".encode())
-            digest.update(Path(file).read_bytes() if whole else str(entry.st_mtime_ns).encode())
+        for start in range(0, len(entries), _AT_ONCE):
+            files = part.files[start : start + _AT_ONCE]
+            contents = in_threads(tree.content, files) if whole else []
+            for place, (file, (size, changed)) in enumerate(zip(files, entries[start:], strict=False)):
+                digest.update(f"{tree.relative(file)} {size};".encode())
+                digest.update(contents[place] if whole else changed.encode())
     return digest.hexdigest()

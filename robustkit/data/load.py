@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ def load_data(text: str, *, host: Host, data_dir: Path | None = None) -> Data:
     Args:
         text: a registered name with parameters ("mnist_10k", "npz:PATH", "imagefolder:PATH:size=64"), or
             "package.module:factory", a callable without arguments that returns `Data`. What follows the name of
-            a source with a parameter `path` is the path, which may itself hold colons and equals signs.
+            a source with a parameter `path` is the path or URL, which may itself hold colons and equals signs.
         host: where names are looked up.
         data_dir: where files lie or are downloaded to; None is $ROBUSTKIT_DATA, else the user's data folder.
 
@@ -51,18 +53,21 @@ def _fields(host: Host, registered: Registered) -> frozenset[str]:
 
 
 def _split_path(text: str, rest: str, fields: frozenset[str]) -> tuple[str, dict[str, str]]:
-    """Parameters are the trailing ":key=value" parts whose key the source has; all before them is the path."""
+    """Parameters are the trailing ":key=value" parts whose key the source has; all before them is the path.
+
+    A value may hold colons, as URLs do.
+    """
     rest = rest.removeprefix("path=")
     given: dict[str, str] = {}
-    while not Path(rest).exists():
-        before, _, last = rest.rpartition(":")
-        key, equals, value = last.partition("=")
-        if not equals or key not in fields:
+    parameter = re.compile(f":({'|'.join(map(re.escape, sorted(fields)))})=")
+    while not os.path.exists(rest):  # noqa: PTH110 - a Path stumbles over URLs with long names
+        last = max(parameter.finditer(f":{rest}"), key=re.Match.start, default=None)
+        if last is None:
             break
-        if key in given:
-            raise UsageError(f"{text!r} gives {key!r} twice")
-        given[key] = value
-        rest = before
+        if last[1] in given:
+            raise UsageError(f"{text!r} gives {last[1]!r} twice")
+        given[last[1]] = rest[last.end() - 1 :]
+        rest = rest[: max(0, last.start() - 1)]
     if not rest:
         raise UsageError(f"{text!r} names no path; write {text.partition(':')[0]}:PATH")
     return rest, given

@@ -14,6 +14,7 @@ from torch import Tensor
 from robustkit.contracts import Data, Shape, Threat
 from robustkit.data.npz import labels_of
 from robustkit.data.recipes import DIGITS, OBJECTS
+from robustkit.data.remote import local_path
 from robustkit.data.splits import holdout, validation_size
 from robustkit.params import UsageError, param
 
@@ -36,7 +37,12 @@ class Npy:
     path: str = param(help="of the folder")
 
     def __call__(self, data_dir: Path | None = None) -> Data:
-        root, where = Path(self.path).expanduser(), f"npy:{self.path}"
+        root, where = local_path(self.path), f"npy:{self.path}"
+        if root is None:
+            raise UsageError(
+                f"{where}: files that are mapped into memory lie on this machine; copy them, or give a URL to npz:, "
+                "imagefolder: or webdataset:"
+            )
         files = {name: root / f"{name}.npy" for name in _PARTS}
         missing = [file.name for file in files.values() if not file.is_file()]
         if missing:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from robustkit.contracts import Data, Split, Threat
 from robustkit.data.recipes import DIGITS, OBJECTS
+from robustkit.data.remote import local_path, place_of, told
 from robustkit.data.splits import ArraySplit, check_unit_range, fingerprint, holdout, validation_size
 from robustkit.params import UsageError, param
 
@@ -28,16 +30,16 @@ class Npz:
     testing. A part of the training images is for validation.
 
     Fields:
-        path: of the file.
+        path: of the file, or a URL that fsspec understands, which is read whole.
 
     Shapes: images (N, C, H, W), (N, H, W, C) or (N, H, W), C of 1 or 3; uint8 grey levels, or floats in [0, 1].
     Labels (N,) whole numbers from 0. Images that are normalised or floats on the scale of 255 are refused.
     """
 
-    path: str = param(help="of the file")
+    path: str = param(help="of the file, or a URL")
 
     def __call__(self, data_dir: Path | None = None) -> Data:
-        arrays = read_arrays(Path(self.path).expanduser())
+        arrays = read_arrays(self.path)
         if "x" in arrays:
             whole = _split(arrays, "x", "y", self.path)
             train, test = holdout(whole, max(1, len(whole) // 5), where=self._where)
@@ -67,22 +69,35 @@ class Npz:
         return f"npz:{self.path}"
 
 
-def read_arrays(path: Path) -> Arrays:
-    """The arrays of an npz file.
+def read_arrays(path: str | Path) -> Arrays:
+    """The arrays of an npz file, named by a path or a URL.
 
     Raises:
         UsageError: no such file, or one that holds more than numbers.
     """
-    if not path.is_file():
+    local = local_path(str(path))
+    if local is not None and not local.is_file():
         raise UsageError(f"npz:{path}: there is no such file")
+    fetched = _fetched(str(path)) if local is None else None
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with _opened(local, fetched) as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
         raise UsageError(
             f"npz:{path} cannot be read ({error}); write it with numpy.savez_compressed(path, x=..., y=...), "
             "arrays of numbers only"
         ) from error
+
+
+def _opened(local: Path | None, fetched: bytes | None) -> IO[bytes]:
+    return local.open("rb") if local is not None else io.BytesIO(fetched or b"")
+
+
+def _fetched(url: str) -> bytes:
+    place = place_of(url, f"npz:{url}")
+    with told(f"npz:{url}"):
+        content: bytes = place.fs.cat_file(place.path)
+    return content
 
 
 def _split(arrays: Arrays, x: str, y: str, path: str) -> Split:

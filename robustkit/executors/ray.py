@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -36,6 +38,7 @@ class RayExecutor:
     def __init__(self, address: str, workers: int, gpu: bool = False) -> None:
         self._ray = _imported(loopback=not address or address.startswith(("127.", "localhost")))
         self._mine = not self._ray.is_initialized()
+        self._handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place, for good
         context = None
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self._mine and not address:
@@ -74,8 +77,12 @@ class RayExecutor:
     def shutdown(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-        if self._mine:
+        if self._mine and self._ray.is_initialized():
             self._ray.shutdown()
+            # Ray sets it in the main thread alone, where alone it can be set; None is one that Python cannot set again
+            if threading.current_thread() is threading.main_thread() and self._handler is not None:
+                signal.signal(signal.SIGTERM, self._handler)
+        self._mine = False
 
 
 class _Remote:

@@ -36,11 +36,16 @@ def all_kept(plan: Plan, directory: Path, cell: Cell) -> bool:
 def adversarial_inputs(plan: Plan, directory: Path, cell: Cell) -> Tensor:
     """(n, C, H, W) float32 in [0, 1]: what fell among the first `plan.kept` test samples."""
     parts = []
-    for number in range(plan.blocks):
-        if _wanted(plan, cell, number):
-            with np.load(adversarial_path(directory, cell, number), allow_pickle=False) as arrays:
-                parts.append(torch.from_numpy(arrays["x_adv"]))
+    for path in adversarial_files(plan, directory, cell):
+        with np.load(path, allow_pickle=False) as arrays:
+            parts.append(torch.from_numpy(arrays["x_adv"]))
     return torch.cat(parts)
+
+
+def adversarial_files(plan: Plan, directory: Path, cell: Cell) -> list[Path]:
+    """The files that a run directory has of them, block by block; all or none."""
+    wanted = [number for number in range(plan.blocks) if _wanted(plan, cell, number)]
+    return [adversarial_path(directory, cell, number) for number in wanted] if all_kept(plan, directory, cell) else []
 
 
 def _wanted(plan: Plan, cell: Cell, number: int) -> bool:

@@ -14,7 +14,7 @@ from robustkit.pipeline.block import Given, block_rows, measure_block
 from robustkit.pipeline.cells import Cell
 from robustkit.pipeline.pictures import picture_path
 from robustkit.pipeline.plan import Plan
-from robustkit.pipeline.store import Columns, RunStore, write_atomically
+from robustkit.pipeline.store import Columns, RunStore
 
 Notes = dict[str, Any]
 
@@ -42,7 +42,7 @@ def attack_block(
     given = Given(torch.from_numpy(clean.copy()), torch.from_numpy(standing.copy())).of(block_rows(number, plan))
     found = measure_block(cell, number, arena, plan, given)
     if found.pictures is not None:
-        write_atomically(picture_path(store.directory, cell.key), found.pictures)
+        store.keep(picture_path(store.directory, cell.key), found.pictures)
     return found.columns, found.notes
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,11 @@ from robustkit.engine.guard import guarded, judging
 from robustkit.hookspecs import DetectorEntry
 from robustkit.host import Component, Host
 from robustkit.params import UsageError
-from robustkit.pipeline.keys import component_content, key_of, seed_of
-from robustkit.pipeline.store import write_atomically
+from robustkit.pipeline.keys import component_content
+from robustkit.pipeline.store import DETECTIONS, parsed
 from robustkit.poisons.manifest import manifest
 from robustkit.poisons.planting import goal
 
-if TYPE_CHECKING:
-    from robustkit.pipeline.lineup import Subject
-    from robustkit.pipeline.plan import Plan
-
-RECORDS = "detections.jsonl"
 _AT_ONCE = 500
 _JUDGED = 500
 """Clean inputs, and as many triggered ones, that detectors of inputs are tried on."""
@@ -222,9 +217,9 @@ def inspect_model(
 
 def read_records(directory: Path) -> dict[str, Record]:
     """What detectors said in a run, the last record of each key."""
-    path = directory / RECORDS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return {record["key"]: record for record in map(json.loads, lines)}
+    path = directory / DETECTIONS
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    return {record["key"]: record for record in map(parsed, lines) if record is not None}
 
 
 def inspections_of(directory: Path) -> list[Record]:
@@ -232,44 +227,3 @@ def inspections_of(directory: Path) -> list[Record]:
     path = directory / "inspections.json"
     known = read_records(directory)
     return [known[key] for key in json.loads(path.read_text(encoding="utf-8"))] if path.is_file() else []
-
-
-def inspect_run(plan: Plan, directory: Path, host: Host, build: Callable[[Subject], nn.Module]) -> list[Record]:
-    """Backdoor and detectors of every model of a bench, in its order; what is in the run directory is not done again.
-
-    Detectors of inputs look for triggered images here, and for adversarial ones in `robustkit.pipeline.inputs`.
-
-    Args:
-        plan: whose spec names a poison or detectors.
-        directory: of the run; gets detections.jsonl, and manifest.json where there is a poison.
-        host: where detectors are looked up.
-        build: makes the model of a subject; called only where something is missing.
-    """
-    path = directory / RECORDS
-    known = read_records(directory)
-    planted = plan.planted
-    if planted is not None:
-        write_atomically(directory / "manifest.json", json.dumps(planted.manifest, indent=2).encode())
-    detectors = [host.build("detector", text) for text in plan.spec.detectors]
-    if planted is None and any(cell.attack is not None for cell in plan.cells):
-        detectors = [one for one in detectors if one.entry.scope != "input"]  # type: ignore[attr-defined]
-    records: list[Record] = []
-    for subject in plan.subjects:
-        wanted: list[Component | None] = [*([None] if planted is not None else []), *detectors]
-        made: nn.Module | None = None
-        for detector in wanted:
-            content = {"detector": None if detector is None else component_content(detector)}
-            key = key_of({"subject": subject.key, "data": plan.data.fingerprint, "count": plan.count, **content})
-            if key not in known or known[key]["error"] is not None:
-                made = build(subject) if made is None else made
-                if detector is None:
-                    assert planted is not None
-                    record: Record = {"kind": "backdoor", "manifest": dict(planted.manifest), "error": None}
-                    record |= success_of(made, planted, plan.count, plan.device)
-                else:
-                    record = inspect_model(made, plan.data, planted, detector, seed_of(key, 0), plan.device)
-                known[key] = {"key": key, "subject": subject.label, "seed": subject.seed, **record}
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(known[key], allow_nan=False) + "\n")
-            records.append(known[key])
-    return records

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,65 +13,36 @@ from robustkit.contracts import Data
 from robustkit.data.splits import ArraySplit, Subset
 from robustkit.detectors.features import shared_passes, threshold
 from robustkit.engine.statistics import auroc_interval, wilson
-from robustkit.hookspecs import DetectorEntry
-from robustkit.host import Component, Host
+from robustkit.host import Component
 from robustkit.pipeline.adversarial import adversarial_inputs, all_kept
 from robustkit.pipeline.cells import Cell
-from robustkit.pipeline.detect import RECORDS, Record, ask, auroc, predict, read_records
-from robustkit.pipeline.keys import component_content, key_of, seed_of
-from robustkit.pipeline.lineup import Subject
+from robustkit.pipeline.detect import Record, ask, auroc, predict
+from robustkit.pipeline.keys import component_content, seed_of
 from robustkit.pipeline.plan import Plan
 
 FPR = 0.05
 
 
-def inspect_inputs(plan: Plan, directory: Path, host: Host, build: Callable[[Subject], nn.Module]) -> list[Record]:
-    """What detectors of inputs make of what each attack found; what is in the run directory is not done again.
+def judge_inputs(
+    plan: Plan, directory: Path, cells: list[Cell], detectors: list[Component], model: nn.Module
+) -> dict[tuple[str, str], Record]:
+    """What detectors of inputs make of what each attack found on one model.
 
     The validation part is cut in two: a detector gets one half, and the other half, judged like inputs, sets the
     threshold that 5 % of clean images exceed. Clean test images, and the adversarial ones that fooled the model, are
-    scored and nothing else. All inputs of a model are judged in one go, and each passes it once for all
+    scored and nothing else. All inputs of the model are judged in one go, and each passes it once for all
     detectors that look at logits or features.
 
     Args:
-        plan: whose spec names detectors of inputs and attacks.
-        directory: of the run, after its attacks; records go into detections.jsonl.
-        host: where detectors are looked up.
-        build: makes the model of a subject; called only where something is missing.
+        plan: of the attacks.
+        directory: has what they found, below `adversarial`.
+        cells: of the attacks.
+        detectors: of inputs.
+        model: in eval mode, on the plan's device.
 
     Returns:
-        One record for each model, attack and detector, in this order.
+        Records by key of the attack's cell and label of the detector.
     """
-    asked = [host.build("detector", text) for text in plan.spec.detectors]
-    detectors = [detector for detector in asked if _of_inputs(detector)]
-    known = read_records(directory)
-    records: list[Record] = []
-    for subject in plan.subjects:
-        cells = [cell for cell in plan.cells if cell.subject is subject and cell.attack is not None]
-        keys = {(cell.key, detector.label): _key(plan, cell, detector) for cell in cells for detector in detectors}
-        missing = [key for key in keys.values() if key not in known or known[key]["error"] is not None]
-        if missing:
-            found = _judge(plan, directory, cells, detectors, build(subject))
-            with (directory / RECORDS).open("a", encoding="utf-8") as file:
-                for place, record in found.items():
-                    known[keys[place]] = {"key": keys[place], "subject": subject.label, "seed": subject.seed, **record}
-                    file.write(json.dumps(known[keys[place]], allow_nan=False) + "\n")
-        records += [known[key] for key in keys.values()]
-    return records
-
-
-def _of_inputs(detector: Component) -> bool:
-    return isinstance(detector.entry, DetectorEntry) and detector.entry.scope == "input"
-
-
-def _key(plan: Plan, cell: Cell, detector: Component) -> str:
-    return key_of({"inputs of": cell.key, "kept": plan.kept, "detector": component_content(detector)})
-
-
-def _judge(
-    plan: Plan, directory: Path, cells: list[Cell], detectors: list[Component], model: nn.Module
-) -> dict[tuple[str, str], Record]:
-    """Records of one model, by key of the attack's cell and label of the detector."""
     groups = {cell.key: adversarial_inputs(plan, directory, cell) for cell in cells if all_kept(plan, directory, cell)}
     given, held, clean = judged(plan.data, plan.kept, list(groups.values()), model, plan.device)
     found: dict[tuple[str, str], Record] = {}

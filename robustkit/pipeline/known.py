@@ -8,9 +8,10 @@ from typing import Any
 from robustkit.pipeline.adversarial import adversarial_path, all_kept, is_kept
 from robustkit.pipeline.block import Given, Measured, counts_still
 from robustkit.pipeline.cells import Cell
+from robustkit.pipeline.parquet import encoded
 from robustkit.pipeline.pictures import picture_path
 from robustkit.pipeline.plan import Plan
-from robustkit.pipeline.store import Record, RunStore, encoded, write_atomically
+from robustkit.pipeline.store import Record, RunStore
 from robustkit.pipeline.subjects import Built
 
 
@@ -72,9 +73,9 @@ def keep_block(
 ) -> None:
     """Write a block that is measured, what belongs to it first, so that a block which is there is whole."""
     if pictures is not None:
-        write_atomically(picture_path(store.directory, cell.key), pictures)
+        store.keep(picture_path(store.directory, cell.key), pictures)
     if adversarial is not None:
-        write_atomically(adversarial_path(store.directory, cell, number), adversarial)
+        store.keep(adversarial_path(store.directory, cell, number), adversarial)
     store.write_block(cell.key, number, content)
 
 

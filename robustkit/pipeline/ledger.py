@@ -15,9 +15,10 @@ from robustkit.pipeline.budget import Field, Step, Trial, choose, forecast
 from robustkit.pipeline.cells import Cell
 from robustkit.pipeline.describe import write_environment
 from robustkit.pipeline.lineup import Subject
+from robustkit.pipeline.parquet import encoded
 from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.records import error_words, failed_record, metrics, now, record_of
-from robustkit.pipeline.store import Columns, Record, RunStore, encoded
+from robustkit.pipeline.store import Columns, Record, RunStore
 from robustkit.pipeline.subjects import Built
 
 _EVERY = 30.0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+from torch import nn
 
 from robustkit.engine.evaluate import Arena
 from robustkit.executors.pool import Executor
@@ -13,7 +16,8 @@ from robustkit.pipeline.block import block_rows, counts_still, given_of, measure
 from robustkit.pipeline.cells import Cell
 from robustkit.pipeline.certificates import contradictions
 from robustkit.pipeline.describe import describe_plan, search_precision, write_environment
-from robustkit.pipeline.distribute import Lot, distribute
+from robustkit.pipeline.detect import read_records
+from robustkit.pipeline.distribute import Base, distribute
 from robustkit.pipeline.environment import environment
 from robustkit.pipeline.events import (
     BlockDone,
@@ -23,6 +27,7 @@ from robustkit.pipeline.events import (
     SubjectReady,
     ignore,
 )
+from robustkit.pipeline.inspections import failed_records, keep_records, plan_inspections, still_open
 from robustkit.pipeline.known import attacks_before, content_of, good_records, keep_block, other_weights
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan
@@ -30,6 +35,7 @@ from robustkit.pipeline.records import error_words, failed_record, now, whole_re
 from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore
 from robustkit.pipeline.subjects import Built, TrainingFailed
 from robustkit.pipeline.surrogates import Ready, Surrogates
+from robustkit.pipeline.tasks import CellTask, InspectionTask, Task
 from robustkit.pipeline.told import build_told
 
 Builder = Callable[[Subject], Built]
@@ -57,17 +63,19 @@ def run(
         cache: of trained models.
         listen: told about everything that happens.
         build: makes the model of a subject; None trains or loads it.
-        executor: whose workers measure; None: this process. Models are trained here in either case.
+        executor: whose workers measure, and ask the plan's detectors, too; see `robustkit.pipeline.inspections`. None:
+            this process measures. Models are trained here in either case.
 
     Returns:
         One record a cell, in the plan's order.
     """
     good = good_records(plan, store)
     done: dict[str, Record] = {}
-    lots: list[Lot] = []
+    tasks: list[Task] = []
+    ready: list[Built] = []
     surrogates = Surrogates(plan, host, cache, store.directory, listen)
 
-    def told(measured: Iterator[tuple[Cell, Record]]) -> None:
+    def told(measured: Iterable[tuple[Cell, Record]]) -> None:
         for cell, record in measured:
             done[cell.key] = record
             listen(CellDone(cell, record, False))
@@ -75,17 +83,22 @@ def run(
     describe_plan(plan, store)
     if any(cell.key not in good for cell in plan.cells):
         write_environment(store, store.read_json("environment.json") | environment(plan.device))
+    inspections = [] if executor is None else still_open(plan_inspections(plan, host), read_records(store.directory))
     for subject in plan.subjects:
         cells = [cell for cell in plan.cells if cell.subject is subject]
+        asked = [one for one in inspections if one.subject is subject]
         built = None
-        if any(cell.key not in good for cell in cells):
+        if asked or any(cell.key not in good for cell in cells):
             try:
                 built = _built(subject, plan, store, host, cache, listen, build)
             except TrainingFailed as failure:  # the other subjects go on
+                words, tail = error_words(failure.__cause__ or failure)
                 for cell in cells:
-                    done[cell.key] = failed_record(cell, plan, None, *error_words(failure.__cause__ or failure))
+                    done[cell.key] = failed_record(cell, plan, None, words, tail)
                     store.finish(done[cell.key], None)
                     listen(CellDone(cell, done[cell.key], False))
+                for one in asked:
+                    keep_records(store, failed_records(one, plan, words))
                 continue
             good = {key: record for key, record in good.items() if not other_weights(record, built)}
         open_cells = []
@@ -102,10 +115,14 @@ def run(
             arena = Arena(built.model, precision, plan.spec.batch_size, example, eot=plan.spec.eot)
             told(_judge(open_cells, built, arena, plan, store, listen, surrogates.ready))
         else:
-            lots.append(Lot.of(open_cells, built))
-    if executor is not None and lots:
-        surrogates.build(cell for lot in lots for cell in lot.cells)
-        told(distribute(lots, plan, store, executor, precision, listen))
+            ready.append(dataclasses.replace(built, model=nn.Identity()))  # workers read the weights themselves
+            tasks += [CellTask(cell, ready[-1], plan, store, precision, listen) for cell in open_cells]
+            tasks += [InspectionTask(one, plan, store) for one in asked]
+    if executor is not None and tasks:
+        surrogates.build(task.cell for task in tasks if isinstance(task, CellTask))
+        base = Base(plan=plan, built=ready, directory=store.directory, precision=precision, host=host)
+        finished = distribute(tasks, [base], executor, listen)
+        told((task.cell, task.record) for task in finished if isinstance(task, CellTask))
     for key, error in contradictions(list(done.values()), store).items():
         done[key] = done[key] | {"status": "error", "error": error, "metrics": {}}
         store.finish(done[key], None)

@@ -20,10 +20,11 @@ from robustkit.pipeline.environment import environment
 from robustkit.pipeline.events import Listener, Looked, ignore
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.looks import Pairs, Verdict, look, settled, verdicts
+from robustkit.pipeline.parquet import encoded
 from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.records import error_words, failed_record, now, whole_record
 from robustkit.pipeline.run import Builder
-from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore, encoded
+from robustkit.pipeline.store import Columns, ModelCache, Record, RunStore
 from robustkit.pipeline.subjects import TrainingFailed
 
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 TARGET = 0.5
 """Seconds that a group of small blocks is meant to take: handing one out costs less than 2 % of that."""
 
+UNKNOWN = 1e18
+"""Cost of a lane whose cost nobody can tell: it may be the dearest."""
+
 TRIES = 3
 """How many workers a block may cost before it counts as failed."""
 
@@ -145,7 +148,7 @@ class Schedule:
         known = [lane for lane in self.lanes.values() if lane.measured and lane.seconds]
         if not known:
             return None
-        finite = [lane for lane in known if math.isfinite(lane.cost) and lane.cost]
+        finite = [lane for lane in known if 0 < lane.cost < UNKNOWN]
         spent = sum(lane.seconds / lane.measured for lane in finite)
         rate = spent / sum(lane.cost for lane in finite) if finite else 0.0
         usual = sum(lane.seconds for lane in known) / sum(lane.measured for lane in known)
@@ -153,7 +156,7 @@ class Schedule:
         for lane in self.lanes.values():
             if not lane.left:
                 continue
-            guess = rate * lane.cost if rate and math.isfinite(lane.cost) else usual
+            guess = rate * lane.cost if rate and lane.cost < UNKNOWN else usual
             work += lane.left * (lane.seconds / lane.measured if lane.measured else guess)
         return work / self._workers
 

@@ -26,7 +26,7 @@ class BenchSpec:
     data, the device, the precision.
 
     Args:
-        dataset: name, "npz:PATH", "imagefolder:PATH" or "package.module:factory".
+        dataset: name, "npz:PATH", "imagefolder:PATH", "webdataset:SHARDS" or "package.module:factory".
         model: architecture, by name or "package.module:factory".
         checkpoint: weights of a trained model, judged instead of training one.
         pretrained: judge the model as it is built, for one that brings its weights.
@@ -50,7 +50,8 @@ class BenchSpec:
             difference in robust accuracy is at most so many points to either side. None: all images.
         recipe: fields of the data set's training recipe to replace.
         device: "auto", "cpu", "cuda" …
-        precision: of the search for adversarial examples; training takes the fastest.
+        precision: of the search for adversarial examples, and of detectors that leave theirs to be measured; training
+            takes the fastest.
         batch_size: samples a forward pass at most, in evaluation.
         data_dir: where data sets lie.
     """

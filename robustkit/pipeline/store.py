@@ -1,7 +1,7 @@
 """Run directories and the cache of trained models. Nothing is ever half-written.
 
-Files are written beside their place and renamed; `records.jsonl` alone grows at its end, one line a cell, and
-a line torn by a kill is cut off when the file is next opened.
+Files are written beside their place and renamed; `records.jsonl` and `detections.jsonl` alone grow at their ends, a
+line a record, and a line torn by a kill is cut off when the directory is next opened.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
-from platformdirs import user_cache_dir
 
+from robustkit.data.remote import local_path
+from robustkit.data.shards import cache_folder
 from robustkit.params import UsageError
+from robustkit.pipeline.mirror import Mirror
+from robustkit.pipeline.parquet import encoded, read_parquet
 
 Record = dict[str, Any]
 Columns = dict[str, np.ndarray]
+DETECTIONS = "detections.jsonl"
+"""What was found of backdoors and by detectors, one line a record; see `robustkit.pipeline.inspections`."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -37,24 +40,46 @@ def write_atomically(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
+def append(path: Path, content: bytes) -> None:
+    """Write at the end of a file, in one go and flushed to disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class RunStore:
     """One run directory.
 
     Layout: spec.toml, environment.json, records.jsonl, samples/KEY.parquet (one row a test sample),
     models/, tables/; and while a cell is at work blocks/KEY/NNNNN.parquet.
+
+    Args:
+        directory: a path, or the text of a path or URL. Behind a URL `directory` is a copy on this machine, and
+            `mirror` takes every file there.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._records = directory / "records.jsonl"
-        self._lock = FileLock(directory / ".lock")
+    def __init__(self, directory: Path | str) -> None:
+        first = directory.parts[:1] if isinstance(directory, Path) else ()
+        if first and first[0].endswith(":") and len(first[0]) > 2:  # longer than the letter of a drive
+            raise UsageError(f"{directory}: only a bench keeps its run behind a URL; give a folder of this machine")
+        local = directory if isinstance(directory, Path) else local_path(directory)
+        self.mirror = None if local is not None else Mirror(str(directory))
+        self.directory: Path = local if self.mirror is None else self.mirror.folder  # type: ignore[assignment]
+        self._records = self.directory / "records.jsonl"
+        self._lock = FileLock(self.directory / ".lock")
 
     def open(self) -> None:
         """Make the directory and take it for this process.
 
         Raises:
-            UsageError: another process is at work here.
+            UsageError: another process is at work here, or the URL cannot be written.
         """
+        if self.mirror is not None:
+            self.mirror.take()
         self.directory.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
@@ -64,7 +89,10 @@ class RunStore:
         self._sweep()
 
     def close(self) -> None:
+        """Let others in; what is not behind the URL yet is written there first."""
         self._lock.release()
+        if self.mirror is not None:
+            self.mirror.release()
 
     def records(self) -> dict[str, Record]:
         """The last record of each cell, by key, in the order in which cells were first finished."""
@@ -72,7 +100,7 @@ class RunStore:
             return {}
         found: dict[str, Record] = {}
         for line in self._records.read_bytes().split(b"\n"):
-            record = _parsed(line)
+            record = parsed(line)
             if record is not None:
                 found[record["key"]] = record
         return found
@@ -94,7 +122,7 @@ class RunStore:
 
     def samples(self, key: str) -> Columns:
         """The per-sample columns of a finished cell."""
-        return _read(self.directory / "samples" / f"{key}.parquet")[0]
+        return read_parquet(self.directory / "samples" / f"{key}.parquet")[0]
 
     def has_samples(self, key: str) -> bool:
         return (self.directory / "samples" / f"{key}.parquet").is_file()
@@ -102,23 +130,35 @@ class RunStore:
     def block(self, key: str, number: int) -> tuple[Columns, dict[str, Any]] | None:
         """A block that was finished before, with what was noted beside it; None where there is none."""
         path = self._block_path(key, number)
-        return _read(path) if path.is_file() else None
+        if self.mirror is not None and not path.is_file():
+            self.mirror.fetch_block(key, number, path)
+        return read_parquet(path) if path.is_file() else None
 
     def blocks(self, key: str) -> set[int]:
         """The numbers of the blocks of a cell that were finished before."""
+        if self.mirror is not None:
+            return self.mirror.blocks(key)
         folder = self.directory / "blocks" / key
         if not folder.is_dir():
             return set()
-        return {int(name[:-8]) for name in os.listdir(folder) if name.endswith(".parquet")}  # noqa: PTH208 - 10^6 of them
+        return {int(name[:-8]) for name in os.listdir(folder) if name.endswith(".parquet")}  # noqa: PTH208 - 10^6
 
     def write_block(self, key: str, number: int, content: bytes) -> None:
         """Keep a block; `content` is what `encoded` made of it, here or in a worker."""
-        write_atomically(self._block_path(key, number), content)
+        self.keep(self._block_path(key, number), content)
+
+    def keep(self, path: Path, content: bytes) -> None:
+        """Write a file of this run; behind a URL, when it returns, it is there as well."""
+        write_atomically(path, content)
+        if self.mirror is not None:
+            self.mirror.put(path)
 
     def forget(self, key: str) -> None:
         """Drop what was measured of a cell, so that it is measured anew."""
-        shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
+        self._drop_blocks(key)
         (self.directory / "samples" / f"{key}.parquet").unlink(missing_ok=True)
+        if self.mirror is not None:
+            self.mirror.drop(f"samples/{key}.parquet")
 
     def finish(self, record: Record, columns: Columns | None) -> None:
         """Make a cell final: its samples, then its record, then its blocks are no longer needed.
@@ -127,20 +167,22 @@ class RunStore:
         """
         key = record["key"]
         if columns is not None:
-            write_atomically(self.directory / "samples" / f"{key}.parquet", encoded(columns, {}))
-        line = json.dumps(record, sort_keys=True, allow_nan=False) + "\n"
-        descriptor = os.open(self._records, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, line.encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            self.keep(self.directory / "samples" / f"{key}.parquet", encoded(columns, {}))
+        if self.mirror is not None:
+            self.mirror.push()  # weights go before the record that speaks of them
+        self.append(self._records.name, (json.dumps(record, sort_keys=True, allow_nan=False) + "\n").encode())
         if columns is not None and not _goes_on(record):
-            shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
+            self._drop_blocks(key)
+
+    def append(self, name: str, lines: bytes) -> None:
+        """Write at the end of a file that grows; behind a URL, when it returns, that is there as well."""
+        append(self.directory / name, lines)
+        if self.mirror is not None:
+            self.mirror.put(self.directory / name)
 
     def write(self, name: str, text: str) -> Path:
         path = self.directory / name
-        write_atomically(path, text.encode())
+        self.keep(path, text.encode())
         return path
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -156,12 +198,11 @@ class RunStore:
 
     def _repair(self) -> None:
         """Cut off what a kill left behind the last whole line."""
-        if not self._records.is_file():
-            return
-        content = self._records.read_bytes()
-        whole = b"".join(line + b"\n" for line in content.split(b"\n") if _parsed(line) is not None)
-        if whole != content:
-            write_atomically(self._records, whole)
+        for path in (self._records, self.directory / DETECTIONS):
+            content = path.read_bytes() if path.is_file() else b""
+            whole = b"".join(line + b"\n" for line in content.split(b"\n") if parsed(line) is not None)
+            if whole != content:
+                write_atomically(path, whole)
 
     def _sweep(self) -> None:
         """Remove what a kill left half-written, and the blocks of cells that are finished."""
@@ -169,7 +210,12 @@ class RunStore:
             part.unlink(missing_ok=True)
         for key, record in self.records().items():
             if record["status"] == "ok" and self.has_samples(key) and not _goes_on(record):
-                shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
+                self._drop_blocks(key)
+
+    def _drop_blocks(self, key: str) -> None:
+        shutil.rmtree(self.directory / "blocks" / key, ignore_errors=True)
+        if self.mirror is not None:
+            self.mirror.drop_blocks(key)
 
 
 class Samples(Mapping[str, Columns]):
@@ -203,8 +249,7 @@ class ModelCache:
     """
 
     def __init__(self, directory: Path | None = None) -> None:
-        given = os.environ.get("ROBUSTKIT_CACHE")
-        self.directory = directory or Path(given if given else user_cache_dir("robustkit"))
+        self.directory = directory or cache_folder()
 
     def weights(self, key: str) -> Path:
         return self.directory / "models" / f"{key}.safetensors"
@@ -256,26 +301,10 @@ def _goes_on(record: Record) -> bool:
     return "coverage" in record or "sampled" in record
 
 
-def _parsed(line: bytes) -> Record | None:
+def parsed(line: bytes) -> Record | None:
     """A record, or None where the line is torn."""
     try:
         record = json.loads(line)
     except ValueError:
         return None
     return record if isinstance(record, dict) and "key" in record else None
-
-
-def encoded(columns: Columns, notes: Mapping[str, Any]) -> bytes:
-    """Columns as Parquet, with notes in its metadata."""
-    table = pa.table({name: pa.array(values) for name, values in columns.items()})
-    table = table.replace_schema_metadata({"robustkit": json.dumps(dict(notes))})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
-
-
-def _read(path: Path) -> tuple[Columns, dict[str, Any]]:
-    table = pq.read_table(path, use_threads=False, pre_buffer=False)
-    notes = json.loads((table.schema.metadata or {}).get(b"robustkit", b"{}"))
-    return {name: table.column(name).to_numpy() for name in table.column_names}, notes

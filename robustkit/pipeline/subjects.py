@@ -132,6 +132,9 @@ def _helped(
     crew.wait()
     kept = None if directory is None else _kept(subject, directory)
     path, about = kept or (cache.weights(subject.key), cache.provenance(subject.key) or {})
+    if not path.is_file():
+        remedy = "put ROBUSTKIT_CACHE on a file system that all machines share"
+        raise UsageError(f"{path}, which the first process has written, is not to be seen here; {remedy}")
     load_checkpoint(model, path)
     return Built(subject, model.to(plan.device).eval(), about, not trains)
 

@@ -21,6 +21,7 @@ _SUFFIXES: dict[str, Format] = {
     ".tex": "latex",
     ".parquet": "parquet",
 }
+SUFFIXES = tuple(_SUFFIXES)
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",

@@ -123,6 +123,12 @@ class _Run:
             self.memory.update(self._remembered(found.memory))
             self.epoch = found.epoch
             self.step = self.epoch * len(self.batches) * method.replays
+        first = int(self.team.told([self.epoch], self.device)[0])
+        if first != self.epoch:
+            raise UsageError(
+                f"this process would go on after epoch {self.epoch}, the first one after epoch {first}: they see "
+                "different checkpoints; put ROBUSTKIT_CACHE on a file system that all machines share"
+            )
         # the attack runs on the bare network; its copy for the weights' gradients makes one pass forward and back
         self.wrapped = self.team.wrapped(self.network)
         self.average = Average(self.model, recipe.ema) if recipe.ema else None

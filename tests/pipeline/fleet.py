@@ -5,21 +5,32 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from robustkit.api import run_plan
 from robustkit.executors.pool import Executor
 from robustkit.host import Host
+from robustkit.pipeline.detect import inspections_of
 from robustkit.pipeline.plan import make_plan
-from robustkit.pipeline.run import run
 from robustkit.pipeline.spec import BenchSpec
-from robustkit.pipeline.store import ModelCache, Record, RunStore
+from robustkit.pipeline.store import Record, RunStore
 
 Samples = dict[str, dict[str, np.ndarray]]
+
+EVERY: dict[str, Any] = {
+    "defenses": ["fgsm_at", "quantise"],
+    "certifiers": ["smoothing:sigma=0.25:n=200:n0=20"],
+    "poison": "badnets:target=1:rate=0.2:size=2",
+    "detectors": ["neural_cleanse:steps=5:batches=2", "spectral_signatures", "strip:overlays=5", "mahalanobis"],
+    "norm": "l2",
+    "eps": [0.5],
+}
+"""Settings with every kind of work: smoothing, detectors of models, of training sets, and of inputs."""
 
 
 def install_plugin(folder: Path) -> None:
@@ -52,7 +63,7 @@ def marks(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def bench(
     tiny: str,
-    directory: Path,
+    directory: Path | str,
     executor: Executor | None,
     attacks: tuple[str, ...],
     listen: Callable[[Any], None] = lambda event: None,
@@ -62,21 +73,16 @@ def bench(
     settings: dict[str, Any] = {"model": "linear", "eps": (0.1,), "recipe": {"epochs": 2}, "precision": "fp32"}
     spec = BenchSpec(dataset=tiny, attacks=attacks, device="cpu", **{**settings, **changes})
     host = Host(allow=frozenset({"fleet"}))
-    store = RunStore(directory)
-    store.open()
-    try:
-        plan = make_plan(spec, host)
-        records = run(plan, store, host=host, cache=ModelCache(), listen=listen, executor=executor)
-    finally:
-        store.close()
-    assert not list(directory.rglob("*.part"))
-    assert not (directory / "shared").exists()
-    return outcome(store, records)
+    found = run_plan(make_plan(spec, host), directory, host, listen, executor)  # keeps the copy of what is behind a URL
+    assert found.directory is not None
+    assert not list(found.directory.rglob("*.part"))
+    assert not (found.directory / "shared").exists()
+    return outcome(RunStore(found.directory))
 
 
-def outcome(store: RunStore, records: list[Record] | None = None) -> tuple[list[Record], Samples]:
+def outcome(store: RunStore) -> tuple[list[Record], Samples]:
     """Records in the plan's order, and the samples of those that are good."""
-    records = store.in_order(store.records().values()) if records is None else records
+    records = store.in_order(store.records().values())
     return records, {record["key"]: store.samples(record["key"]) for record in records if record["status"] == "ok"}
 
 
@@ -104,3 +110,26 @@ def assert_same(one: tuple[list[Record], Samples], other: tuple[list[Record], Sa
                 np.testing.assert_allclose(values, second[name], atol=1e-6, rtol=1e-6)
             else:
                 np.testing.assert_array_equal(values, second[name])
+
+
+def assert_same_inspections(one: Path, other: Path, count: int) -> None:
+    """The same `count` records of backdoors and detectors, numbers to 1e-6."""
+    found = [
+        [{name: value for name, value in record.items() if name != "seconds"} for record in inspections_of(directory)]
+        for directory in (one, other)
+    ]
+    assert [record["error"] for record in found[0]] == [None] * count
+    for mine, theirs in zip(*found, strict=True):
+        first, second = dict(_leaves(mine)), dict(_leaves(theirs))
+        assert first.keys() == second.keys()
+        for path, value in first.items():
+            assert second[path] == (pytest.approx(value, abs=1e-6, rel=1e-6) if isinstance(value, float) else value)
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """What stands in nested values, and where."""
+    if isinstance(value, dict | list):
+        for place, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(part, f"{path}/{place}")
+    else:
+        yield path, value

@@ -1,4 +1,6 @@
-"""A plugin that workers discover like any other: attacks that draw, linger, kill their process or eat its memory."""
+"""A plugin that workers discover like any other: attacks and detectors that draw, linger, kill their process or eat its
+memory.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from robustkit.contracts import Threat
-from robustkit.hookspecs import AttackEntry, hookimpl
+from robustkit.contracts import Data, Threat, Verdict
+from robustkit.hookspecs import AttackEntry, DetectorEntry, hookimpl
 from robustkit.params import param
 
 
 def _noise(x: Tensor, threat: Threat) -> Tensor:
-    return (x + 2 * threat.eps * (torch.rand_like(x) - 0.5)).clamp(0, 1)
+    eps = threat.eps if threat.norm == "linf" else threat.eps / x[0].numel() ** 0.5
+    return (x + 2 * eps * (torch.rand_like(x) - 0.5)).clamp(0, 1)
 
 
 def _first(name: str, times: int) -> bool:
@@ -84,6 +87,37 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
             name=name,
             target=f"{__name__}:{target.__name__}",
             summary="test",
-            norms=frozenset({"linf"}),
+            norms=frozenset({"linf", "l2"}),
             knowledge="decision",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspects:
+    """Scores a model by a random draw and its logits; kills its process so often before."""
+
+    times: int = param(0, "kills")
+    pause: float = param(0.0, "seconds it takes longer")
+
+    def __call__(self, model: nn.Module, data: Data) -> Verdict:
+        if _first(f"suspects{self.times}", self.times):
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.pause)
+        x, _ = data.val.batch(torch.arange(20))
+        with torch.no_grad():
+            score = float(model(x + torch.rand_like(x)).double().sum())
+        return Verdict(score=score, flagged=score > 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refuses:
+    """Raises."""
+
+    def __call__(self, model: nn.Module, data: Data) -> Verdict:
+        raise RuntimeError("no verdict")
+
+
+@hookimpl
+def robustkit_detectors() -> Iterator[DetectorEntry]:
+    for name, target in (("suspects", Suspects), ("refuses", Refuses)):
+        yield DetectorEntry(name=name, target=f"{__name__}:{target.__name__}", summary="test", scope="model")

@@ -18,6 +18,7 @@ from robustkit.host import default_host
 from robustkit.params import UsageError
 from robustkit.pipeline import detect
 from robustkit.pipeline.spec import BenchSpec
+from robustkit.pipeline.store import DETECTIONS
 from robustkit.report.backdoors import backdoor_table, portfolio, verdict_page
 from robustkit.testing import small
 
@@ -165,8 +166,8 @@ def test_a_bench_on_a_poisoned_set_is_answered_from_its_records(tmp_path: Path) 
     assert all(record["error"] is None for record in first.inspections)
     assert first.inspections[0]["asr"]["value"] > 0.5
     assert 0 <= first.inspections[2]["auroc"] <= 1
-    lines = (tmp_path / detect.RECORDS).read_text()
+    lines = (tmp_path / DETECTIONS).read_text()
     assert json.loads((tmp_path / "manifest.json").read_text())["target"] == 1
     again = api.bench(directory=tmp_path, **settings)
     assert again.inspections == first.inspections
-    assert (tmp_path / detect.RECORDS).read_text() == lines
+    assert (tmp_path / DETECTIONS).read_text() == lines

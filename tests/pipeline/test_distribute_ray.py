@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from robustkit.pipeline.store import RunStore
-from tests.pipeline.fleet import assert_same, bench, installed, marks, outcome
+from tests.pipeline.fleet import EVERY, assert_same, assert_same_inspections, bench, installed, marks, outcome
 
 pytest.importorskip("ray")
 
@@ -22,10 +24,12 @@ AWAKE = {"RAY_worker_niceness": "0"}
 """Ray's workers are nice; where others use all cores, those of a test would hardly ever run."""
 
 
-def start(executor: str, tiny: str, directory: Path, *attacks: str) -> subprocess.Popen[str]:
+def start(executor: str, tiny: str, directory: Path, *attacks: str, **more: Any) -> subprocess.Popen[str]:
     script = str(Path(__file__).with_name("fleet_driver.py"))
     words = [sys.executable, script, executor, tiny, str(directory), *attacks]
-    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ | AWAKE)
+    return subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, env=os.environ | AWAKE | {"FLEET_MORE": json.dumps(more)}
+    )
 
 
 def ended(driver: subprocess.Popen[str]) -> None:
@@ -39,10 +43,12 @@ def ended(driver: subprocess.Popen[str]) -> None:
 def test_actors_give_the_numbers_of_one_process_even_where_one_is_killed(
     tiny: str, tmp_path: Path, marks: Path
 ) -> None:
+    """Attacks, smoothing and detectors, on one node."""
     attacks = ("pgd:steps=5", "fleet.kills")
-    ended(start("ray", tiny, tmp_path / "spread", *attacks))
-    assert len((marks / "kills1").read_text().splitlines()) == 2
-    assert_same(bench(tiny, tmp_path / "whole", None, attacks), outcome(RunStore(tmp_path / "spread")))
+    ended(start("ray", tiny, tmp_path / "spread", *attacks, **EVERY))
+    assert len((marks / "kills1").read_text().splitlines()) == 3 + 1  # three models, and the one that was killed
+    assert_same(bench(tiny, tmp_path / "whole", None, attacks, **EVERY), outcome(RunStore(tmp_path / "spread")))
+    assert_same_inspections(tmp_path / "whole", tmp_path / "spread", 3 * 5 + 3 * 2 * 2)
 
 
 @pytest.fixture
@@ -58,6 +64,17 @@ def cluster(marks: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         process.communicate(timeout=60)
     finally:
         process.kill()
+
+
+@pytest.mark.slow
+def test_two_nodes_give_the_numbers_of_one_process(
+    tiny: str, tmp_path: Path, marks: Path, cluster: tuple[str, subprocess.Popen[str]]
+) -> None:
+    """Attacks, smoothing and detectors."""
+    attacks = ("pgd:steps=5", "transfer:attack=fgsm")
+    ended(start(cluster[0], tiny, tmp_path / "spread", *attacks, **EVERY))
+    assert_same(bench(tiny, tmp_path / "whole", None, attacks, **EVERY), outcome(RunStore(tmp_path / "spread")))
+    assert_same_inspections(tmp_path / "whole", tmp_path / "spread", 3 * 5 + 3 * 2 * 2)
 
 
 @pytest.mark.slow

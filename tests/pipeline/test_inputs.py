@@ -19,7 +19,7 @@ from robustkit.detectors.feature_squeezing import FeatureSqueezing
 from robustkit.detectors.features import passed, shared_passes
 from robustkit.detectors.mahalanobis import Mahalanobis
 from robustkit.pipeline import inputs
-from robustkit.pipeline.detect import RECORDS
+from robustkit.pipeline.store import DETECTIONS
 from robustkit.report.inputs import input_markdown, input_numbers
 from robustkit.testing import small
 
@@ -101,10 +101,10 @@ def test_a_bench_judges_what_its_attacks_found_and_keeps_it(tmp_path: Path) -> N
         assert record["adversarial"] == int(first.samples[cell["key"]]["success"].sum()) > 0
         assert (record["clean"], record["held"]) == (60, 50)
         assert 0 <= record["auroc"]["low"] <= record["auroc"]["value"] <= record["auroc"]["high"] <= 1
-    lines = (tmp_path / RECORDS).read_text()
+    lines = (tmp_path / DETECTIONS).read_text()
     again = api.bench(directory=tmp_path, **SETTINGS)
     assert list(again.inspections) == records == list(api.load(tmp_path).inspections)
-    assert (tmp_path / RECORDS).read_text() == lines
+    assert (tmp_path / DETECTIONS).read_text() == lines
     page = first.report().read_text()
     assert "Adversarial inputs and their detectors" in page
     assert f"{records[0]['auroc']['value']:.3f}" in page

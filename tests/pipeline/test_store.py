@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustkit.params import UsageError
-from robustkit.pipeline.store import RunStore, Samples, encoded
+from robustkit.pipeline.detect import read_records
+from robustkit.pipeline.inspections import keep_records
+from robustkit.pipeline.parquet import encoded
+from robustkit.pipeline.store import DETECTIONS, RunStore, Samples
 
 COLUMNS = {"index": np.arange(3), "success": np.array([True, False, True]), "dist_linf": np.float32([0.1, 0, 0.2])}
 
@@ -53,6 +56,17 @@ def test_a_torn_tail_costs_only_the_torn_record(
     repaired = (folder / "records.jsonl").read_bytes()
     assert repaired.endswith(b"\n")
     assert [json.loads(line)["key"] for line in repaired.splitlines()] == [*found, "d"]
+
+
+def test_a_torn_line_of_detections_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / DETECTIONS
+    path.write_text('{"key": "a", "error": null}\n{"key": "b", "err')
+    assert list(read_records(tmp_path)) == ["a"]
+    store = RunStore(tmp_path)
+    store.open()
+    keep_records(store, [{"key": "b", "error": None}, {"key": "a", "error": "again"}])
+    store.close()
+    assert {key: record["error"] for key, record in read_records(tmp_path).items()} == {"a": "again", "b": None}
 
 
 def test_readers_do_not_touch_a_torn_file(tmp_path: Path) -> None:
