@@ -57,6 +57,7 @@ def train(
     Example: robustkit train --defense free_at:replays=4 -o trained
     """
     from robustkit.contracts import TrainingProgress
+    from robustkit.data.remote import refuse_url
     from robustkit.models.weights import save_weights
     from robustkit.pipeline.events import TrainingStep
     from robustkit.pipeline.plan import make_plan
@@ -66,6 +67,7 @@ def train(
     from robustkit.report.training_curves import copy_history, draw_curves
     from robustkit.training.team import team
 
+    refuse_url(output)
     given = options.settings(
         defenses=[defense],
         baseline=False,

@@ -48,6 +48,17 @@ def local_path(text: str) -> Path | None:
     return None if "://" in text else Path(text).expanduser()
 
 
+def refuse_url(path: Path) -> None:
+    """Stop where a URL was taken for a path, before a folder "s3:" is made.
+
+    Raises:
+        UsageError: the path begins with a protocol.
+    """
+    first = path.parts[0] if path.parts else ""
+    if first.endswith(":") and len(first) > 2:  # longer than the letter of a drive
+        raise UsageError(f"{path}: only a bench keeps its run behind a URL; give a folder of this machine")
+
+
 def place_of(text: str, where: str) -> Place:
     """Where a path or URL leads; nothing is read yet, but of what stands on the right of a "::".
 

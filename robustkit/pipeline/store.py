@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from robustkit.data.remote import local_path
+from robustkit.data.remote import local_path, refuse_url
 from robustkit.data.shards import cache_folder
 from robustkit.params import UsageError
 from robustkit.pipeline.mirror import Mirror
@@ -63,9 +63,8 @@ class RunStore:
     """
 
     def __init__(self, directory: Path | str) -> None:
-        first = directory.parts[:1] if isinstance(directory, Path) else ()
-        if first and first[0].endswith(":") and len(first[0]) > 2:  # longer than the letter of a drive
-            raise UsageError(f"{directory}: only a bench keeps its run behind a URL; give a folder of this machine")
+        if isinstance(directory, Path):
+            refuse_url(directory)
         local = directory if isinstance(directory, Path) else local_path(directory)
         self.mirror = None if local is not None else Mirror(str(directory))
         self.directory: Path = local if self.mirror is None else self.mirror.folder  # type: ignore[assignment]

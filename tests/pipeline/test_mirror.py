@@ -114,6 +114,8 @@ def test_the_command_takes_a_url(tiny: str, url: str) -> None:
     assert ".lock" not in names(url)
     refused = CliRunner().invoke(app, [*words, "-o", "s3://bucket/table.md"])
     assert "a URL is a run directory" in f"{refused.exception}{refused.output}"
+    refused = CliRunner().invoke(app, ["train", "--defense", "standard", "-o", "s3://bucket/x"])
+    assert "only a bench keeps its run behind a URL" in f"{refused.exception}{refused.output}"
 
 
 def test_what_was_interrupted_goes_on_from_another_copy(
