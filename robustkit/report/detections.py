@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from robustkit.report.drawing import Drawing, look, new_figure
 from robustkit.report.panels import legend, short
@@ -21,20 +22,26 @@ _LABELS = {"model": "score of a class", "input": "score of an input", "dataset":
 def scores(inspections: Sequence[Record]) -> pd.DataFrame:
     """One row a detector, model and class, or group of inputs and quantile.
 
-    Columns: detector, scope, defense, seed, group (of inputs: clean, or what was done to them; of models: "classes"),
-    class, quantile (0.05 … 0.95), score, limit (the threshold; NaN: none), flagged (of classes).
+    Columns: detector (with what it was asked about, where that could be two things), scope, defense, seed, group (of
+    inputs: clean, or what was done to them; of models: "classes"), class, quantile (0.05 … 0.95), score, limit (the
+    threshold; NaN: none), flagged (of classes).
     """
     rows: list[dict[str, Any]] = []
+    several = len({record["eps"] for record in inspections if record["kind"] == "inputs"}) > 1
     for record in inspections:
-        if record["error"] is not None:
+        if record["error"] is not None or record["kind"] == "backdoor":
             continue
-        about = {"detector": record.get("detector"), "defense": record["subject"], "seed": record["seed"]}
+        about = {"detector": record["detector"], "defense": record["subject"], "seed": record["seed"]}
         about |= {"scope": record.get("scope", "input"), "limit": record.get("limit")}
+        if record["kind"] == "detector" and about["scope"] == "input":
+            about["detector"] += ", of triggered inputs"  # judged beside other images, on another scale
         for place, score in enumerate(record.get("by_class") or ()):
             flagged = bool(record["flagged"]) and place in record["classes"]
             rows.append(about | {"group": "classes", "class": place, "score": score, "flagged": flagged})
         for name, quantiles in (record.get("spread") or {}).items():
-            group = record["attack"] if name == "adversarial" else name
+            group = name
+            if name == "adversarial":
+                group = f"{record['attack']} @ {record['eps']:g}" if several else record["attack"]
             rows += [about | {"group": group, "quantile": float(q), "score": score} for q, score in quantiles.items()]
     # clean inputs are the same for every attack of a model
     return pd.DataFrame(rows, columns=_COLUMNS).drop_duplicates(ignore_index=True)
@@ -62,6 +69,7 @@ def detection_scores(inspections: Sequence[Record], table: pd.DataFrame) -> Draw
         axes.grid(visible=False, axis="y")
         for place in range(1, len(rows[name])):
             axes.axhline(place - 0.5, color="#e3e3e3", linewidth=0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_title(short(name, 60))
         axes.set_xlabel(f"{_LABELS[part['scope'].iloc[0]]} (larger is more suspicious)")
     drawn = [model for model in models if (data["defense"] == model).any()]
@@ -99,9 +107,9 @@ def _classes(axes: Axes, part: pd.DataFrame, rows: Sequence[str], models: Sequen
                 axes.annotate(
                     f"class {row['class']:g}",
                     (row["score"], down),
-                    xytext=(0, 6),
+                    xytext=(6, 0),
                     textcoords="offset points",
-                    ha="center",
+                    va="center",
                     fontsize=7,
                 )
         _threshold(axes, part[part["defense"] == model], down, 0.42)

@@ -13,7 +13,7 @@ from robustkit.curves import ENVELOPE, query_curve
 from robustkit.report.curves import curves
 from robustkit.report.detections import detection_scores
 from robustkit.report.drawing import Drawing, look, new_figure, styled
-from robustkit.report.panels import curve, legend, marks, panels, short
+from robustkit.report.panels import curve, legend, logarithmic, marks, panels, short
 from robustkit.report.promises import certified_accuracy
 from robustkit.tables import WORST, Record, Samples, attack_columns, radii_of
 
@@ -111,7 +111,7 @@ def query_curves(records: Sequence[Record], table: pd.DataFrame, samples: Sample
         for place, model in enumerate(models):
             mine = lines[(lines["attack"] == attack) & (lines["eps"] == eps) & (lines["defense"] == model)]
             curve(axes, mine, "queries", place)
-        axes.set_xscale("log")
+        logarithmic(axes)
         axes.set_xlim(1, max(most, 2))
     legend(figure, models)
     caption = (
@@ -156,7 +156,7 @@ def cost(records: Sequence[Record], table: pd.DataFrame) -> Drawing | None:
     axes.set_ylabel("accuracy")
     axes.set_xlabel("training time (s)")
     if data["training seconds"].max() > 20 * data["training seconds"].min() > 0:
-        axes.set_xscale("log")
+        logarithmic(axes)
     else:
         axes.set_xlim(left=0)
     legend(figure, models)

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter, StrMethodFormatter
 
 from robustkit.report.drawing import look, new_figure
 
@@ -36,6 +36,13 @@ def panels(titles: Sequence[str], across_label: str, up_label: str) -> tuple[Fig
             axes.set_xlabel(across_label)
             axes.xaxis.set_tick_params(labelbottom=True)
     return figure, found[: len(titles)]
+
+
+def logarithmic(axes: Axes) -> None:
+    """The axis along x, with plain numbers: formulas are off, since names of plugins are text."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def curve(axes: Axes, data: pd.DataFrame, across: str, place: int) -> None:

@@ -90,7 +90,7 @@ def test_every_command_that_needs_no_training(photographs: str, tmp_path: Path) 
     given = ["--dataset", photographs, "--model", MODEL, "--pretrained"]
     for words in (
         ["study", "gradients", *given, "--limit", "6", "-o", "gradients"],
-        ["study", "large_eps", *given, "--limit", "4", "-o", "large_eps"],
+        ["study", "large_eps", *given, "--limit", "1", "-o", "large_eps"],
         ["study", "interpolate", *given, "-o", "interpolate"],
         ["attack", "pgd:steps=10", *given, "--eps", "1/255", "--limit", "18", "-o", "adversarial.npz"],
     ):
