@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from robustkit.params import UsageError, check, param
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _THREADS = min(8, os.cpu_count() or 1)
+_TESTED = 0.2  # share of images
 _HASHED_WHOLE = 256 * 2**20  # bytes; larger sets are told apart by names, sizes and times
 
 
@@ -51,41 +52,13 @@ class ImageFolder:
     def __call__(self, data_dir: Path | None = None) -> Data:
         root = Path(self.path).expanduser()
         where = f"imagefolder:{self.path}"
-        folders = [part for part in ("train", "val", "test") if _subfolders(root / part)]
-        train: Split
-        test: Split
-        val: Split | None = None
-        if folders:
-            if "train" not in folders or len(folders) == 1:
-                raise UsageError(
-                    f"{where} has {' and '.join(folders)} only; it needs train with val, test or both. "
-                    f"To split one folder at random, name it: imagefolder:{root / folders[0]}"
-                )
-            classes = _classes(root / "train")
-            parts = {part: _read_folder(root / part, classes, self.size) for part in folders}
-            train, test = parts["train"], parts.get("test") or parts["val"]
-            val = parts["val"] if len(parts) == 3 else None
-        else:
-            classes = _classes(root)
-            whole = _read_folder(root, classes, self.size)
-            parts = {"all": whole}
-            train, test = holdout(whole, max(1, len(whole) // 5), self.seed, where=where)
-        if val is None:
-            train, val = holdout(train, validation_size(len(train)), self.seed, where=where)
-        large = self.size >= 64
-        return Data(
-            name=where,
-            classes=classes,
-            shape=(3, self.size, self.size),
-            threat=Threat("linf", 4 / 255 if large else 8 / 255),
-            train=train,
-            val=val,
-            test=test,
-            fingerprint=_fingerprint(root, list(parts.values()), f"{self.size} {self.seed}"),
-            mean=(0.485, 0.456, 0.406),  # of ImageNet
-            std=(0.229, 0.224, 0.225),
-            recipe=LARGE if large else OBJECTS,
-        )
+        parts = parts_of(root, where)
+        classes = _classes(root / "train" if parts else root)
+
+        def read(folder: Path) -> FolderSplit:
+            return _read_folder(folder, classes, self.size)
+
+        return folder_data(where, root, parts, read, classes, size=self.size, tested=_TESTED, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -132,32 +105,85 @@ def _centre(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def _subfolders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+def folder_data(
+    where: str,
+    root: Path,
+    parts: Sequence[str],
+    read: Callable[[Path], FolderSplit],
+    classes: tuple[str, ...],
+    *,
+    size: int,
+    tested: float,
+    seed: int,
+    labelled: str = "",
+) -> Data:
+    """Data of a folder with parts of its own, or of one that is split at random.
+
+    Args:
+        where: the data's name.
+        root: of the parts.
+        parts: as `parts_of` finds them.
+        read: the images of one folder.
+        classes: their names.
+        size: side of the images.
+        tested: share of the images for testing, where there are no parts.
+        seed: of random splits.
+        labelled: how, where the folders' names alone don't say; goes into the fingerprint.
+    """
+    train: Split
+    test: Split
+    val: Split | None = None
+    if parts:
+        found = {part: read(root / part) for part in parts}
+        train, test = found["train"], found.get("test") or found["val"]
+        val = found["val"] if len(found) == 3 else None
+    else:
+        whole = read(root)
+        found = {"all": whole}
+        train, test = holdout(whole, max(1, int(len(whole) * tested)), seed, where=where)
+    if val is None:
+        train, val = holdout(train, validation_size(len(train)), seed, where=where)
+    large = size >= 64
+    settings = f"{size} {seed}" + (f" {tested:g}" if tested != _TESTED else "") + labelled
+    return Data(
+        name=where,
+        classes=classes,
+        shape=(3, size, size),
+        threat=Threat("linf", 4 / 255 if large else 8 / 255),
+        train=train,
+        val=val,
+        test=test,
+        fingerprint=_fingerprint(root, list(found.values()), settings),
+        mean=(0.485, 0.456, 0.406),  # of ImageNet
+        std=(0.229, 0.224, 0.225),
+        recipe=LARGE if large else OBJECTS,
+    )
 
 
-def _classes(folder: Path) -> tuple[str, ...]:
-    if not folder.is_dir():
-        raise UsageError(f"imagefolder:{folder}: there is no such folder")
-    found = _subfolders(folder)
-    if len(found) < 2:
+def parts_of(root: Path, where: str) -> list[str]:
+    """Which of train, val and test the folder has; none of them where it holds the classes itself.
+
+    Raises:
+        UsageError: train without another, or another without train.
+    """
+    parts = [part for part in ("train", "val", "test") if subfolders(root / part)]
+    if parts and ("train" not in parts or len(parts) == 1):
         raise UsageError(
-            f"imagefolder:{folder} has {len(found)} folders; it needs one a class, "
-            "or folders train and val that have them"
+            f"{where} has {' and '.join(parts)} only; it needs train with val, test or both. "
+            f"To split one folder at random, name it: {where.partition(':')[0]}:{root / parts[0]}"
         )
-    return tuple(found)
+    return parts
 
 
-def _read_folder(folder: Path, classes: tuple[str, ...], size: int) -> FolderSplit:
-    """All image files below the folders of the classes, in a fixed order."""
-    if tuple(_subfolders(folder)) != classes:
-        differing = sorted(set(_subfolders(folder)) ^ set(classes))
-        raise UsageError(f"{folder} has other classes than the training folder: {', '.join(differing[:5])}")
+def read_files(folder: Path, labels: Mapping[str, int], size: int) -> FolderSplit:
+    """All image files below the subfolders that have a label, in a fixed order.
+
+    Raises:
+        UsageError: a subfolder without images.
+    """
     files: list[str] = []
-    counts = []
-    for name in classes:
+    found: list[Tensor] = []
+    for name, label in labels.items():
         inside = [
             os.path.join(base, file)  # noqa: PTH118 - a million Paths are slow
             for base, _, names in os.walk(folder / name, followlinks=True)
@@ -167,8 +193,34 @@ def _read_folder(folder: Path, classes: tuple[str, ...], size: int) -> FolderSpl
         if not inside:
             raise UsageError(f"{folder / name} holds no image ({' '.join(_SUFFIXES)})")
         files += sorted(inside)
-        counts.append(len(inside))
-    return FolderSplit(files, torch.repeat_interleave(torch.tensor(counts)), size)
+        found.append(torch.full((len(inside),), label, dtype=torch.int64))
+    return FolderSplit(files, torch.cat(found), size)
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names, sorted; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    if not folder.is_dir():
+        raise UsageError(f"imagefolder:{folder}: there is no such folder")
+    found = subfolders(folder)
+    if len(found) < 2:
+        raise UsageError(
+            f"imagefolder:{folder} has {len(found)} folders; it needs one a class, "
+            "or folders train and val that have them"
+        )
+    return tuple(found)
+
+
+def _read_folder(folder: Path, classes: tuple[str, ...], size: int) -> FolderSplit:
+    if tuple(subfolders(folder)) != classes:
+        differing = sorted(set(subfolders(folder)) ^ set(classes))
+        raise UsageError(f"{folder} has other classes than the training folder: {', '.join(differing[:5])}")
+    return read_files(folder, {name: place for place, name in enumerate(classes)}, size)
 
 
 def _fingerprint(root: Path, parts: Sequence[FolderSplit], settings: str) -> str:
