@@ -18,6 +18,7 @@ from robustkit.pipeline.detect import Record, inspect_model, read_records, succe
 from robustkit.pipeline.inputs import judge_inputs
 from robustkit.pipeline.keys import component_content, key_of, seed_of
 from robustkit.pipeline.lineup import Subject
+from robustkit.pipeline.pictures import picture_path
 from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.records import error_words
 from robustkit.pipeline.store import DETECTIONS, RunStore
@@ -85,7 +86,8 @@ def inspect(one: Inspection, plan: Plan, model: nn.Module, directory: Path, prec
         one: of this plan.
         plan: gives data, poison and device.
         model: of the subject, in eval mode on the plan's device.
-        directory: has what attacks found, below `adversarial`; see `robustkit.pipeline.adversarial`.
+        directory: has what attacks found, below `adversarial`; see `robustkit.pipeline.adversarial`. Images that a
+            detector of models found go into `pictures` there, by the first key.
         precision: of searches whose detector leaves it to be measured; a run measures once, so that all agree.
     """
     detectors = [_settled(detector, precision) for detector in one.detectors]
@@ -94,7 +96,8 @@ def inspect(one: Inspection, plan: Plan, model: nn.Module, directory: Path, prec
         records = [judged[cell.key, detector.label] for cell in one.cells for detector in detectors]
     elif detectors:
         seed = seed_of(one.keys[0], 0)
-        records = [inspect_model(model, plan.data, plan.planted, detectors[0], seed, plan.device)]
+        pictures = picture_path(directory, one.keys[0])
+        records = [inspect_model(model, plan.data, plan.planted, detectors[0], seed, plan.device, pictures)]
     else:
         assert plan.planted is not None
         about: Record = {"kind": "backdoor", "manifest": dict(plan.planted.manifest), "error": None}
@@ -153,7 +156,7 @@ def inspect_run(
 
     Args:
         plan: whose spec names a poison or detectors.
-        store: of the run, after its attacks; gets detections.jsonl, and manifest.json where there is a poison.
+        store: of the run, after its attacks; gets detections.jsonl, pictures, and a poison's manifest.json.
         host: where detectors are looked up.
         build: makes the model of a subject; called only where something is missing.
         again: do again here what is an error there; False: workers have just tried.

@@ -16,10 +16,11 @@ from robustkit.pipeline.inspections import Inspection, failed_records, keep_reco
 from robustkit.pipeline.known import attacks_before, cascade_keys, good_records, keep_block, open_blocks
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.message import packed
+from robustkit.pipeline.pictures import picture_path
 from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.records import failed_record, now, whole_record
 from robustkit.pipeline.schedule import UNKNOWN
-from robustkit.pipeline.store import Record, RunStore
+from robustkit.pipeline.store import Record, RunStore, write_atomically
 from robustkit.pipeline.subjects import Built
 from robustkit.precision import Chosen
 
@@ -165,6 +166,8 @@ class InspectionTask:
 
     def keep(self, number: int, parts: Sequence[bytes]) -> None:
         self._records = json.loads(parts[0])
+        if parts[1]:
+            write_atomically(picture_path(self._store.directory, self.key), parts[1])
 
     def count(self, number: int) -> int:
         return 0

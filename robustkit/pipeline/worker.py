@@ -29,6 +29,7 @@ from robustkit.pipeline.keys import key_of
 from robustkit.pipeline.known import content_of
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.message import packed, unpacked
+from robustkit.pipeline.pictures import picture_path
 from robustkit.pipeline.plan import Plan, make_plan
 from robustkit.pipeline.records import error_words
 from robustkit.pipeline.spec import BenchSpec
@@ -128,7 +129,9 @@ def _inspection(base: _Base, plain: dict[str, Any], block: dict[str, Any], given
     finally:
         for path in files:
             path.unlink()
-    return time.perf_counter() - began, [json.dumps(records, allow_nan=False).encode()]
+    pictures = picture_path(base.folder, plain["key"])
+    shown = pictures.read_bytes() if pictures.is_file() else b""
+    return time.perf_counter() - began, [json.dumps(records, allow_nan=False).encode(), shown]
 
 
 def _group(base: _Base, plain: dict[str, Any], block: dict[str, Any], _: list[bytes]) -> Answer:

@@ -74,7 +74,7 @@ def three_networks(
 
 def shown_images(data: Data, most: int) -> tuple[Tensor, Tensor]:
     """x (n, C, H, W) and y (n,): the first test image of each class among the first 200, at most `most`."""
-    rows = chosen_rows(data.test.labels[:200], math.prod(data.shape))[:most]
+    rows = chosen_rows(data.test.labels[:200], 1)[:most]
     return data.test.batch(rows)
 
 

@@ -113,7 +113,9 @@ def assert_same(one: tuple[list[Record], Samples], other: tuple[list[Record], Sa
 
 
 def assert_same_inspections(one: Path, other: Path, count: int) -> None:
-    """The same `count` records of backdoors and detectors, numbers to 1e-6."""
+    """The same `count` records of backdoors and detectors, numbers to 1e-6, and pictures of the same."""
+    shown = [{path.name for path in (directory / "pictures").iterdir()} for directory in (one, other)]
+    assert shown[0] == shown[1]
     found = [
         [{name: value for name, value in record.items() if name != "seconds"} for record in inspections_of(directory)]
         for directory in (one, other)

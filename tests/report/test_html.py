@@ -181,6 +181,9 @@ def test_queries_are_drawn_where_they_were_counted(bench: Bench, tmp_path: Path)
     mine = data[data["defense"] == "standard"].set_index("queries")["accuracy"]
     assert (mine.loc[1], mine[mine.index < 30].iloc[-1], mine.loc[500]) == (5 / N, 5 / N, 4 / N)
     assert mine.index.is_monotonic_increasing
+    drawn = (tmp_path / "figures" / "queries.svg").read_text(encoding="utf-8")
+    assert ">100<" in drawn  # plain numbers on the logarithmic axis
+    assert "mathdefault" not in drawn
 
 
 def test_the_same_records_give_the_same_bytes(bench: Bench, tmp_path: Path) -> None:
