@@ -525,6 +525,12 @@ def robustkit_datasets() -> Iterator[DatasetEntry]:
         summary="Images in tar shards, read by place: webdataset:train-{000..146}.tar:test=val-{00..06}.tar.",
     )
     yield DatasetEntry(
+        name="imagenet",
+        target="robustkit.data.imagenet:ImageNet",
+        summary="ImageNet or a part of it, or Restricted ImageNet, in folders by WordNet id: imagenet:PATH.",
+        paper="https://arxiv.org/abs/1409.0575",
+    )
+    yield DatasetEntry(
         name="npz",
         target="robustkit.data.npz:Npz",
         summary="Arrays x and y in an npz file: npz:PATH.",

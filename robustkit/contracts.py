@@ -270,6 +270,9 @@ class Verdict:
         p_value: of scope "model": how often a clean model looks as suspicious; None where it is not calibrated.
         classes: of scope "model": the classes that are suspicious, the most suspicious first; named even where the
             model as a whole is not flagged.
+        limit: the score above which an input or a sample, or of scope "model" a class, is flagged; None where there is
+            no such number.
+        by_class: of scope "model": the score of each class, as `limit` judges it.
         cost: what it took, by name, e.g. images passed forward and backward.
         note: what a reader must know before believing the verdict.
     """
@@ -280,6 +283,8 @@ class Verdict:
     images: Mapping[str, Tensor] = field(default_factory=dict)
     p_value: float | None = None
     classes: tuple[int, ...] = ()
+    limit: float | None = None
+    by_class: tuple[float, ...] = ()
     cost: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
 

@@ -21,6 +21,7 @@ def attack(
     dataset: options.Dataset = None,
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
+    pretrained: options.Pretrained = None,
     norm: options.Norm = None,
     eps: options.Eps = None,
     limit: Annotated[int, typer.Option("--limit", help="Attack the first N test images.")] = 100,
@@ -59,11 +60,12 @@ def attack(
 
     given = options.settings(
         attacks=[name],
-        defenses=[] if checkpoint else [defense],
+        defenses=[] if checkpoint or pretrained else [defense],
         baseline=False,
         dataset=dataset,
         model=model,
         checkpoint=checkpoint,
+        pretrained=pretrained,
         norm=norm,
         eps=options.split(eps),
         limit=limit,

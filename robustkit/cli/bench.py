@@ -44,6 +44,7 @@ def bench(
     dataset: options.Dataset = None,
     model: options.Model = None,
     checkpoint: options.Checkpoint = None,
+    pretrained: options.Pretrained = None,
     norm: options.Norm = None,
     eps: options.Eps = None,
     train_eps: Annotated[
@@ -114,6 +115,7 @@ def bench(
         dataset=dataset,
         model=model,
         checkpoint=checkpoint,
+        pretrained=pretrained,
         norm=norm,
         eps=options.split(eps),
         train_eps=train_eps,

@@ -25,6 +25,9 @@ Model = Annotated[
 Checkpoint = Annotated[
     str | None, typer.Option("--checkpoint", help="Weights of a trained model: .safetensors, or .pt with tensors only.")
 ]
+Pretrained = Annotated[
+    bool | None, typer.Option("--pretrained", help="Take the model as it is built, with the weights it brings.")
+]
 Norm = Annotated[str | None, typer.Option("--norm", help="linf, l2, l1 or l0. Default: the data set's usual one.")]
 Eps = Annotated[
     str | None,

@@ -20,9 +20,7 @@ def study(
     epochs: options.Epochs = None,
     limit: options.Limit = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of data, weights and attacks.")] = None,
-    pretrained: Annotated[
-        bool | None, typer.Option("--pretrained", help="Take the model as it is built, and train none.")
-    ] = None,
+    pretrained: options.Pretrained = None,
     data_dir: options.DataDir = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; default studies/NAME.", show_default=False)

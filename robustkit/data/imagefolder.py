@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from robustkit.data.splits import holdout, validation_size
 from robustkit.data.trees import LocalTree, Tree, tree_of
 from robustkit.params import UsageError, check, param
 
+_TESTED = 0.2  # share of images
 _AT_ONCE = 256
 """Files that are read together for the fingerprint."""
 
@@ -48,29 +49,13 @@ class ImageFolder:
     def __call__(self, data_dir: Path | None = None) -> Data:
         where = f"imagefolder:{self.path}"
         tree = tree_of(self.path, where)
-        folders = [part for part in ("train", "val", "test") if tree.folders(part)]
-        train: Split
-        test: Split
-        val: Split | None = None
-        if folders:
-            if "train" not in folders or len(folders) == 1:
-                raise UsageError(
-                    f"{where} has {' and '.join(folders)} only; it needs train with val, test or both. "
-                    f"To split one folder at random, name it: imagefolder:{tree.shown(folders[0])}"
-                )
-            classes = _classes(tree, "train")
-            parts = {part: _read_folder(tree, part, classes, self.size) for part in folders}
-            train, test = parts["train"], parts.get("test") or parts["val"]
-            val = parts["val"] if len(parts) == 3 else None
-        else:
-            classes = _classes(tree, "")
-            whole = _read_folder(tree, "", classes, self.size)
-            parts = {"all": whole}
-            train, test = holdout(whole, max(1, len(whole) // 5), self.seed, where=where)
-        if val is None:
-            train, val = holdout(train, validation_size(len(train)), self.seed, where=where)
-        fingerprint = _fingerprint(tree, list(parts.values()), f"{self.size} {self.seed}")
-        return photographs(where, classes, self.size, train, val, test, fingerprint)
+        parts = parts_of(tree, where)
+        classes = _classes(tree, "train" if parts else "")
+
+        def read(below: str) -> FolderSplit:
+            return _read_folder(tree, below, classes, self.size)
+
+        return folder_data(where, tree, parts, read, classes, size=self.size, tested=_TESTED, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -99,6 +84,82 @@ class FolderSplit:
         return decoded(io.BytesIO(self.tree.content(name)), self.tree.shown(name), self.size)
 
 
+def folder_data(
+    where: str,
+    tree: Tree,
+    parts: Sequence[str],
+    read: Callable[[str], FolderSplit],
+    classes: tuple[str, ...],
+    *,
+    size: int,
+    tested: float,
+    seed: int,
+    labelled: str = "",
+) -> Data:
+    """Data of a folder with parts of its own, or of one that is split at random.
+
+    Args:
+        where: the data's name.
+        tree: with the parts.
+        parts: as `parts_of` finds them.
+        read: the images of one part, "" is the folder itself.
+        classes: their names.
+        size: side of the images.
+        tested: share of the images for testing, where there are no parts.
+        seed: of random splits.
+        labelled: how, where the folders' names alone don't say; goes into the fingerprint.
+    """
+    train: Split
+    test: Split
+    val: Split | None = None
+    if parts:
+        found = {part: read(part) for part in parts}
+        train, test = found["train"], found.get("test") or found["val"]
+        val = found["val"] if len(found) == 3 else None
+    else:
+        whole = read("")
+        found = {"all": whole}
+        train, test = holdout(whole, max(1, int(len(whole) * tested)), seed, where=where)
+    if val is None:
+        train, val = holdout(train, validation_size(len(train)), seed, where=where)
+    settings = f"{size} {seed}" + (f" {tested:g}" if tested != _TESTED else "") + labelled
+    fingerprint = _fingerprint(tree, list(found.values()), settings)
+    return photographs(where, classes, size, train, val, test, fingerprint)
+
+
+def parts_of(tree: Tree, where: str) -> list[str]:
+    """Which of train, val and test the folder has; none of them where it holds the classes itself.
+
+    Raises:
+        UsageError: train without another, or another without train.
+    """
+    parts = [part for part in ("train", "val", "test") if tree.folders(part)]
+    if parts and ("train" not in parts or len(parts) == 1):
+        raise UsageError(
+            f"{where} has {' and '.join(parts)} only; it needs train with val, test or both. "
+            f"To split one folder at random, name it: {where.partition(':')[0]}:{tree.shown(parts[0])}"
+        )
+    return parts
+
+
+def read_files(tree: Tree, below: str, labels: Mapping[str, int], size: int) -> FolderSplit:
+    """All image files below the folders that have a label, in a fixed order.
+
+    Raises:
+        UsageError: a folder without images.
+    """
+    files: list[str] = []
+    found: list[Tensor] = []
+    for name, label in labels.items():
+        folder = f"{below}/{name}" if below else name
+        inside = [file for file in tree.files(folder) if file.lower().endswith(SUFFIXES)]
+        if not inside:
+            raise UsageError(f"{tree.shown(folder)} holds no image ({' '.join(SUFFIXES)})")
+        files += inside
+        found.append(torch.full((len(inside),), label, dtype=torch.int64))
+    return FolderSplit(files, torch.cat(found), size, None if isinstance(tree, LocalTree) else tree)
+
+
 def _classes(tree: Tree, below: str) -> tuple[str, ...]:
     found = tree.folders(below)
     if found is None:
@@ -112,22 +173,11 @@ def _classes(tree: Tree, below: str) -> tuple[str, ...]:
 
 
 def _read_folder(tree: Tree, below: str, classes: tuple[str, ...], size: int) -> FolderSplit:
-    """All image files below the folders of the classes, in a fixed order."""
     found = tree.folders(below) or []
     if tuple(found) != classes:
         differing = sorted(set(found) ^ set(classes))
         raise UsageError(f"{tree.shown(below)} has other classes than the training folder: {', '.join(differing[:5])}")
-    files: list[str] = []
-    counts = []
-    for name in classes:
-        folder = f"{below}/{name}" if below else name
-        inside = [file for file in tree.files(folder) if file.lower().endswith(SUFFIXES)]
-        if not inside:
-            raise UsageError(f"{tree.shown(folder)} holds no image ({' '.join(SUFFIXES)})")
-        files += inside
-        counts.append(len(inside))
-    labels = torch.repeat_interleave(torch.tensor(counts))
-    return FolderSplit(files, labels, size, None if isinstance(tree, LocalTree) else tree)
+    return read_files(tree, below, {name: place for place, name in enumerate(classes)}, size)
 
 
 def _fingerprint(tree: Tree, parts: Sequence[FolderSplit], settings: str) -> str:

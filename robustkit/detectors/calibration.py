@@ -110,6 +110,8 @@ class Judgement:
         flagged: whether that is at most alpha.
         classes: those that stand out, the most suspicious first; the most suspicious one where none does.
         order: all classes, the most suspicious first.
+        by_class: what each class is judged by: its score where clean models are known, else its index.
+        limit: the number that those of a flagged class exceed; None where no class could be flagged.
         note: what limits the p-value.
     """
 
@@ -118,6 +120,8 @@ class Judgement:
     flagged: bool
     classes: tuple[int, ...]
     order: tuple[int, ...]
+    by_class: tuple[float, ...]
+    limit: float | None
     note: str
 
 
@@ -133,8 +137,10 @@ def judge(scores: np.ndarray, index: np.ndarray, clean: Sequence[float], alpha: 
     score, count = float(scores.max()), len(scores)
     if clean:
         p, out = reference_p_value(score, clean), scores >= np.quantile(clean, 1 - alpha)
+        by_class, limit = scores, _rank_limit(clean, alpha)
     else:
-        p, out = p_value(float(index.max()), count), index >= critical_index(count, alpha)
+        by_class, limit = index, critical_index(count, alpha)
+        p, out = p_value(float(index.max()), count), index >= limit
     order = tuple(int(k) for k in np.argsort(-scores, kind="stable"))
     named = tuple(k for k in order if out[k]) if p <= alpha else ()
     return Judgement(
@@ -143,5 +149,13 @@ def judge(scores: np.ndarray, index: np.ndarray, clean: Sequence[float], alpha: 
         flagged=p <= alpha,
         classes=named or order[:1],
         order=order,
+        by_class=tuple(float(value) for value in by_class),
+        limit=limit if math.isfinite(limit) else None,
         note=power_note(count, len(clean), alpha),
     )
+
+
+def _rank_limit(clean: Sequence[float], alpha: float) -> float:
+    """What a score must exceed for `reference_p_value` to be at most alpha; infinite where none can."""
+    allowed = int(alpha * (1 + len(clean)) + 1e-9) - 1  # clean models that may be as suspicious
+    return sorted(clean, reverse=True)[allowed] if 0 <= allowed < len(clean) else math.inf

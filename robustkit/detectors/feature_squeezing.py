@@ -47,7 +47,9 @@ class FeatureSqueezing:
             )
         clean, score = self._score(model, data.val), self._score(model, data.test)
         limit = threshold(clean, self.fpr)
-        return Verdict(score=score, flagged=score > limit, cost={"forwards": 3.0 * (len(clean) + len(score))})
+        return Verdict(
+            score=score, flagged=score > limit, limit=limit, cost={"forwards": 3.0 * (len(clean) + len(score))}
+        )
 
     def suspicion(self, model: nn.Module, clean: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
         """The score as a function that gradients pass, (N, C, H, W) → (N,); rounding has that of the identity."""

@@ -71,6 +71,7 @@ class IBDPSC:
         return Verdict(
             score=score,
             flagged=score > limit,
+            limit=limit,
             cost={"forwards": float(passes)},
             note=self._note(reached, len(layers), limit),
         )

@@ -57,6 +57,8 @@ class LastLayer:
             table=tuple(table),
             p_value=judged.p_value,
             classes=judged.classes,
+            limit=judged.limit,
+            by_class=judged.by_class,
             cost={"gradients": 0.0},
             note=judged.note,
         )

@@ -44,7 +44,9 @@ class Mahalanobis:
         means, precision = fit(clean[half], labels[half], self.shrink)
         limit = threshold(distance(clean[~half], means, precision), self.fpr)
         score = distance(judged, means, precision)
-        return Verdict(score=score, flagged=score > limit, cost={"forwards": float(len(clean) + len(judged))})
+        return Verdict(
+            score=score, flagged=score > limit, limit=limit, cost={"forwards": float(len(clean) + len(judged))}
+        )
 
     def suspicion(self, model: nn.Module, clean: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
         """The score as a function that gradients pass, (N, C, H, W) → (N,), fitted to clean images and their labels."""

@@ -76,6 +76,8 @@ class MMBD:
             images={f"class {top}: largest margin": x[top * self.starts + int(best.indices[top])].float().cpu()},
             p_value=judged.p_value,
             classes=judged.classes,
+            limit=judged.limit,
+            by_class=judged.by_class,
             cost={"gradients": float(len(x) * self.steps)},
             note=judged.note,
         )

@@ -133,6 +133,8 @@ class NeuralCleanse:
             images=_pictures(found, shown, x),
             p_value=judged.p_value,
             classes=judged.classes,
+            limit=judged.limit,
+            by_class=judged.by_class,
             cost={"gradients": float(found.gradients)},
             note=judged.note,
         )

@@ -44,7 +44,7 @@ class Strip:
         score = constancy(model, data.test.batch(torch.arange(len(data.test)))[0], overlays)
         limit = threshold(clean, self.fpr)
         passes = len(overlays) * (len(clean) + len(score))
-        return Verdict(score=score, flagged=score > limit, cost={"forwards": float(passes)})
+        return Verdict(score=score, flagged=score > limit, limit=limit, cost={"forwards": float(passes)})
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ from torch import nn
 from robustkit.contracts import Architecture, Data
 from robustkit.factory import call_factory, import_factory, is_reference, takes
 from robustkit.host import Host, NameNotFound
+from robustkit.imagenet import CLASSES
 from robustkit.models.normalise import Normalise, Normalised
+from robustkit.models.restricted import answering_for_groups, is_restricted
 from robustkit.models.torchvision_nets import PREFIX, torchvision_net
 from robustkit.params import UsageError, parse_call
 
@@ -23,7 +26,8 @@ def build_model(text: str, data: Data, *, host: Host, seed: int = 0) -> nn.Modul
             ":weights=DEFAULT" for its published weights), or "package.module:factory". A factory with the
             parameters (shape, classes) makes a network, which is normalised like ours; one without parameters
             makes a whole model, inputs in [0, 1], normalisation included, which is taken as it is.
-        data: gives shape, number of classes, mean and std. Published weights bring their own mean and std.
+        data: gives shape, number of classes, mean and std. Published weights bring their own mean and std. On
+            Restricted ImageNet a network of a factory or of torchvision with ImageNet's 1,000 classes answers for nine.
         host: where names are looked up.
         seed: of the first weights; the caller's random state stays as it is.
 
@@ -42,7 +46,8 @@ def build_model(text: str, data: Data, *, host: Host, seed: int = 0) -> nn.Modul
             mean, std = ((0.0,), (1.0,)) if whole else (mean, std)
             checked = True
         elif text.startswith(PREFIX) and not any(p.name == PREFIX[:-1] for p in host.providers):
-            network, own = torchvision_net(*parse_call(text), data.shape, len(data.classes))
+            name, given = parse_call(text)
+            network, own = torchvision_net(name, given, data.shape, _outputs(given, data))
             mean, std = own or (mean, std)
             checked = True
         else:
@@ -50,11 +55,19 @@ def build_model(text: str, data: Data, *, host: Host, seed: int = 0) -> nn.Modul
             network = architecture(data.shape, len(data.classes))
     if not isinstance(network, nn.Module):
         raise UsageError(f"{text} returned a {type(network).__name__}; a model is a torch.nn.Module")
+    if checked and is_restricted(data.classes):
+        network = answering_for_groups(network, data.shape)
     if not isinstance(network, Normalised):
         network = Normalised(Normalise(mean, std, data.shape[0]), network)
     if checked:
         _try(network, data, text)
     return network.train()
+
+
+def _outputs(given: Mapping[str, str], data: Data) -> int:
+    """How many classes torchvision's network is to have, before it answers for groups of them."""
+    published = given.get("weights", "none").lower() != "none" and given.get("head", "own") == "own"
+    return CLASSES if published and is_restricted(data.classes) else len(data.classes)
 
 
 def _try(model: nn.Module, data: Data, text: str) -> None:

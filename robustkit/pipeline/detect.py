@@ -20,6 +20,7 @@ from robustkit.hookspecs import DetectorEntry
 from robustkit.host import Component, Host
 from robustkit.params import UsageError
 from robustkit.pipeline.keys import component_content, key_of, seed_of
+from robustkit.pipeline.pictures import images_as_npz, picture_path
 from robustkit.pipeline.store import write_atomically
 from robustkit.poisons.manifest import manifest
 from robustkit.poisons.planting import goal
@@ -32,6 +33,8 @@ RECORDS = "detections.jsonl"
 _AT_ONCE = 500
 _JUDGED = 500
 """Clean inputs, and as many triggered ones, that detectors of inputs are tried on."""
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 Record = dict[str, Any]
 
@@ -153,11 +156,17 @@ def verdict_record(detector: Component, verdict: Verdict, seconds: float, positi
         "classes": list(verdict.classes),
         "table": [dict(row) for row in verdict.table],
         "p_value": verdict.p_value,
+        "limit": verdict.limit,
     }
     if not isinstance(verdict.score, Tensor):
-        return record | {"score": float(verdict.score), "flagged": bool(verdict.flagged)}
+        by_class = [float(value) for value in verdict.by_class]
+        return record | {"score": float(verdict.score), "flagged": bool(verdict.flagged), "by_class": by_class}
     flagged = torch.as_tensor(verdict.flagged)
     record |= {"score": None, "flagged": None, "flagged_share": float(flagged.double().mean())}
+    marked = "triggered" if record["scope"] == "input" else "poisoned"
+    groups = {"all": verdict.score} if positive is None else {"clean": verdict.score[~positive]}
+    groups |= {} if positive is None else {marked: verdict.score[positive]}
+    record["spread"] = {name: spread(score) for name, score in groups.items() if len(score)}
     if positive is not None and bool(positive.any()) and not bool(positive.all()):
         score = verdict.score.double()
         record |= {
@@ -167,6 +176,12 @@ def verdict_record(detector: Component, verdict: Verdict, seconds: float, positi
             "tpr_at_5_fpr": float((score[positive] > torch.quantile(score[~positive], 0.95)).double().mean()),
         }
     return record
+
+
+def spread(score: Tensor) -> dict[str, float]:
+    """Quantiles of scores (n,), n > 0: "0.05" → the score that 5 % stay below, …"""
+    found = torch.quantile(score.double(), torch.tensor(QUANTILES, dtype=torch.float64))
+    return {f"{level:g}": float(value) for level, value in zip(QUANTILES, found, strict=True)}
 
 
 def auroc(positive: Tensor, negative: Tensor) -> float:
@@ -189,7 +204,13 @@ def marked_samples(planted: Planted) -> Tensor | None:
 
 
 def inspect_model(
-    model: nn.Module, data: Data, planted: Planted | None, detector: Component, seed: int, device: str
+    model: nn.Module,
+    data: Data,
+    planted: Planted | None,
+    detector: Component,
+    seed: int,
+    device: str,
+    pictures: Path | None = None,
 ) -> Record:
     """What one detector says of one model; an error is a record of its own, never "clean".
 
@@ -200,6 +221,7 @@ def inspect_model(
         detector: of any scope; one of inputs needs a known poison.
         seed: of the detector's random draws.
         device: of the model.
+        pictures: file for images that the detector found worth looking at.
     """
     entry = detector.entry
     assert isinstance(entry, DetectorEntry)
@@ -217,6 +239,8 @@ def inspect_model(
     except (Exception, SystemExit) as error:  # whatever a detector raises is its record's error
         words = f"{type(error).__name__}: {error}"
         return {"kind": "detector", "detector": detector.label, "scope": entry.scope, "error": words}
+    if pictures is not None and verdict.images:
+        write_atomically(pictures, images_as_npz(verdict.images))
     return {"kind": "detector", **verdict_record(detector, verdict, seconds, positive), "error": None}
 
 
@@ -241,7 +265,7 @@ def inspect_run(plan: Plan, directory: Path, host: Host, build: Callable[[Subjec
 
     Args:
         plan: whose spec names a poison or detectors.
-        directory: of the run; gets detections.jsonl, and manifest.json where there is a poison.
+        directory: of the run; gets detections.jsonl, pictures/, and manifest.json where there is a poison.
         host: where detectors are looked up.
         build: makes the model of a subject; called only where something is missing.
     """
@@ -267,7 +291,9 @@ def inspect_run(plan: Plan, directory: Path, host: Host, build: Callable[[Subjec
                     record: Record = {"kind": "backdoor", "manifest": dict(planted.manifest), "error": None}
                     record |= success_of(made, planted, plan.count, plan.device)
                 else:
-                    record = inspect_model(made, plan.data, planted, detector, seed_of(key, 0), plan.device)
+                    record = inspect_model(
+                        made, plan.data, planted, detector, seed_of(key, 0), plan.device, picture_path(directory, key)
+                    )
                 known[key] = {"key": key, "subject": subject.label, "seed": subject.seed, **record}
                 with path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(known[key], allow_nan=False) + "\n")

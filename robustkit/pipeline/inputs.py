@@ -19,7 +19,7 @@ from robustkit.hookspecs import DetectorEntry
 from robustkit.host import Component, Host
 from robustkit.pipeline.adversarial import adversarial_inputs, all_kept
 from robustkit.pipeline.cells import Cell
-from robustkit.pipeline.detect import RECORDS, Record, ask, auroc, predict, read_records
+from robustkit.pipeline.detect import RECORDS, Record, ask, auroc, predict, read_records, spread
 from robustkit.pipeline.keys import component_content, key_of, seed_of
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan
@@ -121,7 +121,8 @@ def separation(adversarial: Tensor, clean: Tensor, held: Tensor) -> Record:
 
     Returns:
         auroc with its 95 % interval; tpr and fpr, the shares of both above the threshold that 5 % of the clean
-        scores `held` exceed, with theirs; None where nothing is adversarial.
+        scores `held` exceed, with theirs; None where nothing is adversarial. `limit` is that threshold, `spread` the
+        quantiles of clean and adversarial scores.
     """
     if not len(held):
         raise ValueError("no clean score to take the threshold from")
@@ -136,4 +137,6 @@ def separation(adversarial: Tensor, clean: Tensor, held: Tensor) -> Record:
         value = auroc(adversarial, clean)
         low, high = auroc_interval(value, len(adversarial), len(clean))
         area = {"value": value, "low": low, "high": high}
-    return record | {"auroc": area}
+    groups = {"clean": clean, "adversarial": adversarial}
+    quantiles = {name: spread(score) for name, score in groups.items() if len(score)}
+    return record | {"auroc": area, "limit": float(limit), "spread": quantiles}

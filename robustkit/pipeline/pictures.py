@@ -79,5 +79,18 @@ def read_pictures(directory: Path, key: str) -> Mapping[str, np.ndarray] | None:
         return {name: arrays[name] for name in arrays.files}
 
 
+def images_as_npz(images: Mapping[str, Tensor]) -> bytes:
+    """Named images as npz, without pickle: `names` (n,) text, and `image_0`, `image_1` … (C, H, W) float32.
+
+    Args:
+        images: (C, H, W) in [0, 1], or (N, C, H, W), of which the first is kept.
+    """
+    shown = [image[0] if image.ndim == 4 else image for image in images.values()]
+    arrays = {f"image_{place}": _numpy(image.detach().float().clamp(0, 1)) for place, image in enumerate(shown)}
+    content = io.BytesIO()
+    np.savez_compressed(content, names=np.array(list(images), dtype=np.str_), **arrays)  # type: ignore[arg-type]
+    return content.getvalue()
+
+
 def _numpy(values: Tensor) -> np.ndarray:
     return values.detach().cpu().numpy()

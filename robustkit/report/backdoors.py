@@ -19,11 +19,18 @@ Record = Mapping[str, Any]
 
 def backdoor_table(records: Sequence[Record]) -> str:
     """A row a model: accuracy, success rate and robust accuracy of the trigger, and what each detector says."""
-    lines = []
+    head, rows = backdoor_rows(records)
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([*lines, "", *backdoor_lines(records)]) + "\n"
+
+
+def backdoor_rows(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of that table."""
+    rows = []
     models = dict.fromkeys((record["subject"], record["seed"]) for record in records)
     detectors = list(dict.fromkeys(r["detector"] for r in records if r["kind"] == "detector"))
     head = ["model", "seed", "clean", "ASR", "RA", *detectors]
-    lines += [" | ".join(("", *head, "")).strip(), "|" + " --- |" * len(head)]
     for label, seed in models:
         mine = [record for record in records if (record["subject"], record["seed"]) == (label, seed)]
         backdoor = next((record for record in mine if record["kind"] == "backdoor"), None)
@@ -31,9 +38,14 @@ def backdoor_table(records: Sequence[Record]) -> str:
         cells += [MISSING if backdoor is None else share(backdoor[name]) for name in ("accuracy", "asr", "ra")]
         said = {record["detector"]: verdict_words(record) for record in mine if record["kind"] == "detector"}
         cells += [said.get(name, MISSING) for name in detectors]
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append(cells)
+    return head, rows
+
+
+def backdoor_lines(records: Sequence[Record]) -> list[str]:
+    """What stands below it: the poison, notes of detectors, errors."""
+    lines = []
     planted = next((record["manifest"] for record in records if record["kind"] == "backdoor"), None)
-    lines.append("")
     if planted is not None:
         target = "class y to y + 1" if planted["target"] is None else f"target {planted['target']}"
         lines.append(
@@ -43,7 +55,7 @@ def backdoor_table(records: Sequence[Record]) -> str:
         )
     lines += sorted({f"{r['detector']}: {r['note']}" for r in records if r.get("note")})
     lines += [f"error in {r['subject']} / {r['detector']}: {r['error']}" for r in records if r["error"]]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def share(found: Mapping[str, Any]) -> str:

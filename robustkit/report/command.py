@@ -18,7 +18,8 @@ def command_line(directory: Path) -> str | None:
     if not path.is_file():
         return None
     spec = BenchSpec.from_toml(path)
-    if spec.pretrained or any("," in text for text in (*spec.defenses, *spec.attacks, *spec.detectors)):
+    named = (*spec.defenses, *spec.attacks, *spec.certifiers, *spec.detectors)
+    if any("," in text for text in named):
         return shlex.join(["robustkit", "bench", "--config", str(path)])
     return shlex.join(["robustkit", "bench", *options(spec)])
 
@@ -29,7 +30,10 @@ def options(spec: BenchSpec) -> list[str]:
     words: list[str] = []
     if spec.defenses:
         words += ["--defense", ",".join(spec.defenses)]
-    words += ["--attacks", ",".join(spec.attacks)]
+    if spec.attacks:
+        words += ["--attacks", ",".join(spec.attacks)]
+    if spec.certifiers:
+        words += ["--certifiers", ",".join(spec.certifiers)]
     if spec.poison:
         words += ["--poison", spec.poison]
     if spec.detectors:
@@ -51,10 +55,12 @@ def options(spec: BenchSpec) -> list[str]:
         words += ["--epochs", as_text(fields.pop("epochs"))]
     if fields:
         words += ["--recipe", ":".join(f"{key}={as_text(value)}" for key, value in fields.items())]
-    for name in ("targets", "device", "precision", "batch_size", "data_dir"):
+    for name in ("targets", "eot", "device", "precision", "batch_size", "data_dir"):
         value = getattr(spec, name)
         if value != getattr(usual, name):
             words += [f"--{name.replace('_', '-')}", as_text(value)]
+    if spec.pretrained:
+        words.append("--pretrained")
     if spec.cascade:
         words.append("--cascade")
     if not spec.baseline:

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from robustkit.curves import ENVELOPE, query_curve
 from robustkit.report.curves import curves
+from robustkit.report.detections import detection_scores
 from robustkit.report.drawing import Drawing, look, new_figure, styled
+from robustkit.report.panels import curve, legend, logarithmic, marks, panels, short
 from robustkit.report.promises import certified_accuracy
 from robustkit.tables import WORST, Record, Samples, attack_columns, radii_of
 
-_ACROSS = 3
 _POINTS = 60
 
 
-def drawings(records: Sequence[Record], table: pd.DataFrame, samples: Samples) -> list[Drawing]:
+def drawings(
+    records: Sequence[Record], table: pd.DataFrame, samples: Samples, inspections: Sequence[Record] = ()
+) -> list[Drawing]:
     """All figures that the data allow, in the order of the page."""
     makers: tuple[Callable[[], Drawing | None], ...] = (
         lambda: accuracies(records, table),
@@ -31,6 +30,7 @@ def drawings(records: Sequence[Record], table: pd.DataFrame, samples: Samples) -
         lambda: query_curves(records, table, samples),
         lambda: certified_accuracy(records, table, samples),
         lambda: cost(records, table),
+        lambda: detection_scores(inspections, table),
     )
     with styled():
         made = [make() for make in makers]
@@ -50,8 +50,8 @@ def accuracies(records: Sequence[Record], table: pd.DataFrame) -> Drawing | None
         mine = data[data["defense"] == model]
         offset = 0.7 * ((place + 0.5) / len(models) - 0.5)
         down = [names.index(name) + offset for name in mine["attack"]]
-        _marks(axes, mine["accuracy"], down, mine, place, across=True)
-    axes.set_yticks(range(len(names)), [_short(name, 34) for name in names])
+        marks(axes, mine["accuracy"], down, mine, place, across=True)
+    axes.set_yticks(range(len(names)), [short(name, 34) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     for place in range(1, len(names)):
         axes.axhline(place - 0.5, color="#e3e3e3", linewidth=0.6)
@@ -59,7 +59,7 @@ def accuracies(records: Sequence[Record], table: pd.DataFrame) -> Drawing | None
     axes.set_xlim(-0.02, 1.02)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("accuracy (share of test images)")
-    _legend(figure, models)
+    legend(figure, models)
     caption = (
         "Share of test images that are right on the clean input and stay right under the attack, with 95 % intervals "
         "(Wilson). What failed has no mark."
@@ -77,14 +77,14 @@ def robustness_curves(records: Sequence[Record], table: pd.DataFrame, samples: S
     models = _models(table)
     attacks = list(dict.fromkeys(lines["attack"])) or [WORST]
     titles = ["all attacks together" if attack == ENVELOPE else attack for attack in attacks]
-    figure, panels = _panels(titles, f"ε ({records[0]['threat']['norm']}, images in [0, 1])")
-    for attack, axes in zip(attacks, panels, strict=True):
+    figure, plots = panels(titles, f"ε ({records[0]['threat']['norm']}, images in [0, 1])", "robust accuracy")
+    for attack, axes in zip(attacks, plots, strict=True):
         for place, model in enumerate(models):
-            _curve(axes, lines[(lines["attack"] == attack) & (lines["defense"] == model)], "eps", place)
+            curve(axes, lines[(lines["attack"] == attack) & (lines["defense"] == model)], "eps", place)
             mine = worst[worst["defense"] == model]
-            _marks(axes, mine["accuracy"], mine["eps"], mine, place, across=False)
+            marks(axes, mine["accuracy"], mine["eps"], mine, place, across=False)
         axes.set_xlim(left=0)
-    _legend(figure, models)
+    legend(figure, models)
     caption = (
         "Lines: share of images for which the attack of that panel, or any, found nothing within ε, from the distances "
         "that were measured, with 95 % intervals. Marks: the worst case over all attacks at the ε of the bench."
@@ -105,15 +105,15 @@ def query_curves(records: Sequence[Record], table: pd.DataFrame, samples: Sample
     keys = list(dict.fromkeys(zip(lines["attack"], lines["eps"], strict=True)))
     several = len({eps for _, eps in keys}) > 1
     models = _models(table)
-    titles = [f"{_short(attack, 28)}, ε {eps:.3g}" if several else attack for attack, eps in keys]
-    figure, panels = _panels(titles, "queries a sample")
-    for (attack, eps), axes in zip(keys, panels, strict=True):
+    titles = [f"{short(attack, 28)}, ε {eps:.3g}" if several else attack for attack, eps in keys]
+    figure, plots = panels(titles, "queries a sample", "robust accuracy")
+    for (attack, eps), axes in zip(keys, plots, strict=True):
         for place, model in enumerate(models):
             mine = lines[(lines["attack"] == attack) & (lines["eps"] == eps) & (lines["defense"] == model)]
-            _curve(axes, mine, "queries", place)
-        axes.set_xscale("log")
+            curve(axes, mine, "queries", place)
+        logarithmic(axes)
         axes.set_xlim(1, max(most, 2))
-    _legend(figure, models)
+    legend(figure, models)
     caption = (
         "Share of images that are right on the clean input and still right after so many queries of the attack in that "
         "panel, with 95 % intervals. A query is one image passed through the network; each image has its own count, "
@@ -139,7 +139,7 @@ def cost(records: Sequence[Record], table: pd.DataFrame) -> Drawing | None:
     axes = figure.subplots()
     for place, model in enumerate(models):
         mine = data[(data["defense"] == model) & (data["attack"] == name)]
-        _marks(axes, mine["accuracy"], mine["training seconds"], mine, place, across=False)
+        marks(axes, mine["accuracy"], mine["training seconds"], mine, place, across=False)
         clean = data[(data["defense"] == model) & (data["attack"] == "clean")]
         style = look(place)
         axes.plot(
@@ -156,68 +156,15 @@ def cost(records: Sequence[Record], table: pd.DataFrame) -> Drawing | None:
     axes.set_ylabel("accuracy")
     axes.set_xlabel("training time (s)")
     if data["training seconds"].max() > 20 * data["training seconds"].min() > 0:
-        axes.set_xscale("log")
+        logarithmic(axes)
     else:
         axes.set_xlim(left=0)
-    _legend(figure, models)
+    legend(figure, models)
     caption = (
         f"Filled: {name}, with 95 % intervals. Hollow: clean accuracy. Up and to the left is better. "
         "Times are of the machine named below; a model from the cache keeps the time of its training."
     )
     return Drawing("cost", "Accuracy against training cost", caption, figure, data)
-
-
-def _panels(titles: Sequence[str], across_label: str) -> tuple[Figure, list[Axes]]:
-    """Axes of equal scale, one a title, robust accuracy upwards."""
-    across = min(_ACROSS, len(titles))
-    down = math.ceil(len(titles) / across)
-    figure = new_figure(7.2 if across < _ACROSS else 9.0, 0.9 + (3.0 if across == 1 else 2.6) * down)
-    panels = list(figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).flat)
-    for axes in panels[len(titles) :]:
-        axes.set_visible(False)
-    for number, axes in enumerate(panels[: len(titles)]):
-        axes.set_ylim(-0.02, 1.02)
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_title(_short(titles[number], 40))
-        if number % across == 0:
-            axes.set_ylabel("robust accuracy")
-        if number + across >= len(titles):
-            axes.set_xlabel(across_label)
-            axes.xaxis.set_tick_params(labelbottom=True)
-    return figure, panels[: len(titles)]
-
-
-def _curve(axes: Axes, data: pd.DataFrame, across: str, place: int) -> None:
-    style = look(place)
-    for _, line in data.groupby("seed"):
-        axes.plot(line[across], line["accuracy"], color=style["color"], linestyle=style["linestyle"], linewidth=1.4)
-        axes.fill_between(line[across], line["low"], line["high"], color=style["color"], alpha=0.13, linewidth=0)
-
-
-def _marks(axes: Axes, shares: Any, others: Any, data: pd.DataFrame, place: int, *, across: bool) -> None:
-    """Marks with their intervals; `across` draws shares along x."""
-    style = look(place)
-    reach = np.stack([data["accuracy"] - data["low"], data["high"] - data["accuracy"]]).clip(min=0)  # (2, rows)
-    axes.errorbar(
-        *((shares, others) if across else (others, shares)),
-        xerr=reach if across else None,
-        yerr=None if across else reach,
-        color=style["color"],
-        marker=style["marker"],
-        markersize=5,
-        linestyle="none",
-        elinewidth=1.2,
-        capsize=2,
-    )
-
-
-def _legend(figure: Figure, models: Sequence[str]) -> None:
-    handles = [
-        Line2D([], [], **look(place), linewidth=1.4, markersize=5, label=_short(model, 30))
-        for place, model in enumerate(models)
-    ]
-    across = min(len(models), 4 if max(map(len, models)) < 16 else 3 if max(map(len, models)) < 24 else 2)
-    figure.legend(handles=handles, loc="outside lower center", ncols=across, fontsize=8)
 
 
 def _models(table: pd.DataFrame) -> list[str]:
@@ -250,8 +197,3 @@ def _worst(records: Sequence[Record], table: pd.DataFrame, radii: Sequence[float
     data["attack"] = WORST
     data["norm"] = records[0]["threat"]["norm"]
     return data
-
-
-def _short(text: str, most: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"

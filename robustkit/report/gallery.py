@@ -120,7 +120,7 @@ def _card(
     row = int(pictures["row"][place])
     x, x_adv = pictures["x"][place], pictures["x_adv"][place]
     if row not in originals:
-        originals[row] = (len(originals), _uri(_image(x), side))
+        originals[row] = (len(originals), uri_of(image_of(x), side))
     largest = float(np.abs(x_adv - x).max())
     classes = pictures["classes"]
     right = pictures["clean_pred"][place] == pictures["label"][place]
@@ -131,8 +131,8 @@ def _card(
         row=row,
         label=str(classes[pictures["label"][place]]),
         original=originals[row][0],
-        perturbation=_uri(_perturbation(x_adv - x, largest), side),
-        adversarial=_uri(_image(x_adv), side),
+        perturbation=uri_of(_perturbation(x_adv - x, largest), side),
+        adversarial=uri_of(image_of(x_adv), side),
         scale=f"{largest:.2g}",
         before=_prediction(pictures, "clean", place),
         after=_prediction(pictures, "adv", place),
@@ -145,7 +145,7 @@ def _prediction(pictures: Mapping[str, np.ndarray], which: str, place: int) -> s
     return f"{name} · {percent(float(pictures[f'{which}_confidence'][place]))} %"
 
 
-def _image(x: np.ndarray) -> Image.Image:
+def image_of(x: np.ndarray) -> Image.Image:
     """(C, H, W) in [0, 1]; other than one or three channels are shown by their mean."""
     levels = np.clip(np.rint(x * 255), 0, 255).astype(np.uint8)
     if len(levels) == 3:
@@ -157,7 +157,7 @@ def _perturbation(delta: np.ndarray, largest: float) -> Image.Image:
     """Three channels around grey; one channel from blue (down) over white to orange (up), in few shades."""
     scaled = delta / (largest or 1.0)
     if len(delta) == 3:
-        return _image(scaled / 2 + 0.5)
+        return image_of(scaled / 2 + 0.5)
     shade = np.clip(np.rint((scaled.mean(axis=0) + 1) / 2 * (_SHADES - 1)), 0, _SHADES - 1).astype(np.uint8)
     image = Image.fromarray(shade, mode="P")
     steps = np.linspace(-1, 1, _SHADES)[:, None]
@@ -167,7 +167,8 @@ def _perturbation(delta: np.ndarray, largest: float) -> Image.Image:
     return image
 
 
-def _uri(image: Image.Image, side: int | None) -> str:
+def uri_of(image: Image.Image, side: int | None) -> str:
+    """As a PNG in a data URI, its longer side at most `side`."""
     if side is not None and max(image.size) > side:
         share = side / max(image.size)
         size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
@@ -181,7 +182,7 @@ def _side(found: Sequence[Mapping[str, np.ndarray]], budget: int) -> int | None:
     """The longest side that lets about one image of every cell into the budget; None leaves images as they are."""
     x, x_adv = found[0]["x"][0], found[0]["x_adv"][0]  # stands for all
     for side in (None, *_SIDES):
-        size = len(_uri(_image(x_adv), side)) + len(_uri(_perturbation(x_adv - x, 1), side))
+        size = len(uri_of(image_of(x_adv), side)) + len(uri_of(_perturbation(x_adv - x, 1), side))
         if size * len(found) <= budget:
             return side
     return _SIDES[-1]

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from robustkit.pipeline.store import write_atomically
+from robustkit.report.backdoors import backdoor_lines, backdoor_rows
 from robustkit.report.command import command_line
 from robustkit.report.current import FIGURES, FILE, digest_of
 from robustkit.report.drawing import Drawing, inline_svg, save
@@ -25,6 +26,7 @@ from robustkit.report.inputs import TITLE, input_lines, input_table, of_inputs
 from robustkit.report.page import columns, details, flags, headline, question, rows, threat_sentence
 from robustkit.report.sampling import sampling
 from robustkit.report.spending import spending
+from robustkit.report.triggers import triggers
 from robustkit.tables import Record, Samples
 
 
@@ -49,7 +51,7 @@ def write_report(
     Returns:
         The path of the page.
     """
-    figures = drawings(records, table, samples)
+    figures = drawings(records, table, samples, inspections)
     save(figures, directory / FIGURES)
     path = directory / FILE
     write_atomically(path, render_html(records, table, environment, figures, directory, inspections).encode())
@@ -87,12 +89,23 @@ def render_html(
         flags=flags(records),
         figures=[(drawing, Markup(inline_svg(drawing, directory / FIGURES))) for drawing in figures],
         gallery=gallery(records, directory),
+        backdoors=_backdoors(inspections),
         detectors=_detectors(inspections),
+        triggers=triggers(inspections, directory),
         details=details(records),
         command=command_line(directory),
         environment=environment,
         norm=records[0]["threat"]["norm"],
     )
+
+
+def _backdoors(inspections: Sequence[Record]) -> dict[str, Any] | None:
+    """The same of backdoors and of detectors that judge models and training sets."""
+    found = [record for record in inspections if record["kind"] != "inputs"]
+    if not found:
+        return None
+    head, shown = backdoor_rows(found)
+    return {"title": "Backdoors", "columns": head, "rows": shown, "notes": backdoor_lines(found)}
 
 
 def _detectors(inspections: Sequence[Record]) -> dict[str, Any] | None:

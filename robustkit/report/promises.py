@@ -6,16 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from robustkit.engine.statistics import wilson
-from robustkit.report.drawing import Drawing, look, new_figure
+from robustkit.report.drawing import Drawing
 from robustkit.report.footer import guarantees
+from robustkit.report.panels import curve, legend, panels
 from robustkit.tables import Record, Samples, radii_of
 
 _POINTS = 60
-_ACROSS = 2
 
 
 def promises(records: Sequence[Record], samples: Samples) -> pd.DataFrame:
@@ -60,34 +59,15 @@ def certified_accuracy(records: Sequence[Record], table: pd.DataFrame, samples: 
         return None
     certifiers = list(dict.fromkeys(data["certifier"]))
     models = list(dict.fromkeys(table["defense"]))
-    across = min(_ACROSS, len(certifiers))
-    down = -(-len(certifiers) // across)
-    figure = new_figure(7.2, 0.9 + 2.7 * down)
-    grid = figure.subplots(down, across, squeeze=False, sharey=True)
-    for number, axes in enumerate(grid.flat):
-        if number >= len(certifiers):
-            axes.set_visible(False)
-            continue
-        mine = data[data["certifier"] == certifiers[number]]
-        for (model, _), line in mine.groupby(["defense", "seed"], sort=False):
-            style = look(models.index(model))
-            axes.plot(line["radius"], line["accuracy"], color=style["color"], linestyle=style["linestyle"])
-            axes.fill_between(line["radius"], line["low"], line["high"], color=style["color"], alpha=0.13, linewidth=0)
+    figure, grid = panels(certifiers, f"radius ({data['norm'].iloc[0]}, images in [0, 1])", "certified accuracy")
+    for certifier, axes in zip(certifiers, grid, strict=True):
+        for place, model in enumerate(models):
+            curve(axes, data[(data["certifier"] == certifier) & (data["defense"] == model)], "radius", place)
         for eps in radii_of(records):
             axes.axvline(eps, color="#666666", linewidth=0.8, linestyle=":")
-        axes.set_ylim(-0.02, 1.02)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_title(certifiers[number] if len(certifiers[number]) < 40 else certifiers[number][:39] + "…")
-        axes.set_xlabel(f"radius ({data['norm'].iloc[0]}, images in [0, 1])")
-        if number % across == 0:
-            axes.set_ylabel("certified accuracy")
-    handles = [
-        Line2D([], [], color=look(place)["color"], linestyle=look(place)["linestyle"], label=model)
-        for place, model in enumerate(models)
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(models), 3), fontsize=8)
+    legend(figure, models)
     said = " ".join(f"{label}: {guarantee}" for label, guarantee in guarantees(records).items())
     caption = (
         "Share of images predicted as labelled with a certified radius of at least so much, with 95 % intervals. "

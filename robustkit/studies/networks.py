@@ -74,7 +74,7 @@ def three_networks(
 
 def shown_images(data: Data, most: int) -> tuple[Tensor, Tensor]:
     """x (n, C, H, W) and y (n,): the first test image of each class among the first 200, at most `most`."""
-    rows = chosen_rows(data.test.labels[:200], math.prod(data.shape))[:most]
+    rows = chosen_rows(data.test.labels[:200], 1)[:most]
     return data.test.batch(rows)
 
 
@@ -104,6 +104,11 @@ def far_point(
         moved = point + 2.5 * threat.eps / steps * steepest(gradient, threat.norm, point)
         point = project(moved, x, threat)
     return point
+
+
+def room_for(labels: Sequence[str], least: float) -> float:
+    """Inches that labels left of a mosaic take, at least `least`."""
+    return max(least, 0.3 + 0.062 * max(map(len, labels)))
 
 
 def mosaic(axes: Axes, rows: Sequence[Tensor], left: Sequence[str], top: Sequence[str] = ()) -> None:

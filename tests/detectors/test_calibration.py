@@ -84,3 +84,15 @@ def test_a_judgement_names_what_stands_out_by_either_way() -> None:
     assert (ranked.flagged, ranked.classes, ranked.p_value) == (True, (1,), pytest.approx(1 / 40))
     quiet = calibration.judge(scores, index, [10.0] * 39, 0.05)
     assert (quiet.flagged, quiet.classes, quiet.score) == (False, (1,), 9.0)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.5])
+@pytest.mark.parametrize("count", [5, 19, 40])
+def test_a_class_above_the_limit_is_what_flags_a_model(alpha: float, count: int) -> None:
+    rng = np.random.default_rng(count)
+    clean = rng.normal(size=count).tolist()
+    for scores in rng.normal(size=(60, 10)) * rng.uniform(0.5, 3, (60, 1)):
+        for given in (clean, []):
+            judged = calibration.judge(scores, calibration.deviations(scores), given, alpha)
+            above = judged.limit is not None and max(judged.by_class) > judged.limit
+            assert above == judged.flagged or abs(judged.p_value - alpha) < 2 / 20_000

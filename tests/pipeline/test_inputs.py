@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -48,6 +49,12 @@ def test_the_threshold_comes_from_held_out_validation_images_alone() -> None:
     area = roc_auc_score(truth, torch.cat([adversarial, clean]).numpy())
     assert found["auroc"]["value"] == pytest.approx(area)
     assert found["auroc"]["low"] < area < found["auroc"]["high"]
+    assert found["limit"] == pytest.approx(limit)
+    np.testing.assert_allclose(
+        list(found["spread"]["adversarial"].values()),
+        np.quantile(adversarial.numpy(), [0.05, 0.25, 0.5, 0.75, 0.95]),
+        rtol=1e-6,
+    )
     nothing = inputs.separation(adversarial[:0], clean, held)
     assert nothing["auroc"]["value"] is nothing["tpr"]["value"] is None
 
@@ -108,6 +115,11 @@ def test_a_bench_judges_what_its_attacks_found_and_keeps_it(tmp_path: Path) -> N
     page = first.report().read_text()
     assert "Adversarial inputs and their detectors" in page
     assert f"{records[0]['auroc']['value']:.3f}" in page
+    drawn = pd.read_csv(tmp_path / "figures" / "detections.csv")
+    fgsm = drawn[(drawn["detector"] == "feature_squeezing") & (drawn["group"] == "fgsm")].set_index("quantile")
+    assert fgsm["score"].to_dict() == {float(q): s for q, s in records[0]["spread"]["adversarial"].items()}
+    assert fgsm["limit"].unique().tolist() == [records[0]["limit"]]
+    assert (fgsm.loc[0.5, "score"] > records[0]["limit"]) == (records[0]["tpr"]["value"] > 0.5)
 
 
 def test_a_run_that_kept_no_inputs_attacks_again_when_a_detector_is_asked(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from robustkit.report.command import command_line
             "model": "linear",
         },
         {"attacks": ("fgsm",), "poison": "badnets:target=2", "detectors": ("mahalanobis", "strip:overlays=9")},
+        {"certifiers": ("interval",), "eot": 3, "pretrained": True, "defenses": ("quantise",)},
         {"attacks": ("fgsm",), "norm": "l2", "eps": (2.0,), "cascade": True, "batch_size": 50, "targets": "next"},
     ],
 )
@@ -55,7 +56,7 @@ def test_the_command_asks_for_the_same(settings: dict[str, Any], tmp_path: Path,
 def test_what_options_cannot_say_is_read_from_the_file(tmp_path: Path) -> None:
     folder = tmp_path / "a b"
     folder.mkdir()
-    (folder / "spec.toml").write_text(to_toml(BenchSpec(attacks=("fgsm",), pretrained=True), {}))
+    (folder / "spec.toml").write_text(to_toml(BenchSpec(attacks=("mine:of=1,2",)), {}))
     assert shlex.split(command_line(folder) or "") == ["robustkit", "bench", "--config", str(folder / "spec.toml")]
 
 

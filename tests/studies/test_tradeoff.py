@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
@@ -75,3 +76,20 @@ def test_networks_are_measured_over_eps_and_size(thirds: str, tmp_path: Path) ->
 def test_a_distribution_that_is_none_is_refused() -> None:
     with pytest.raises(UsageError, match=r"0\.5 ≤ p"):
         Distribution(p=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", ["MNIST", "CIFAR-10"])
+def test_digits_and_objects(images: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Of the size of a minute: three networks a norm, on 200 images and judged on 20."""
+    dataset = "mnist_10k"
+    if images == "CIFAR-10":
+        dataset = f"npz:{request.getfixturevalue('real_data') / 'cifar10' / 'test.npz'}"
+    study = tradeoff(dataset=dataset, epochs=1, limit=20, sizes=(200,))
+    table = study.tables["networks"]
+    attacks = table.set_index("norm")["attack ε"].to_dict()
+    assert attacks == ({"linf": 0.3, "l2": 2.1} if images == "MNIST" else {"linf": 8 / 255, "l2": 0.43})
+    assert table["training ε"].tolist() == [share * attacks[norm] for norm in ("linf", "l2") for share in (0, 0.5, 1)]
+    assert (table["robust"] <= table["clean"]).all()
+    study.write(tmp_path)
+    assert len(pd.read_csv(tmp_path / "figures" / "tradeoff.csv")) == 6

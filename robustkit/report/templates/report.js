@@ -34,7 +34,7 @@
   const label = document.getElementById("choose-class");
   if (attack && label) {
     const choose = () => {
-      for (const card of document.querySelectorAll(".card")) {
+      for (const card of document.querySelectorAll("#gallery .card")) {
         const wanted = label.value === "" || card.dataset.class === label.value;
         card.hidden = !(card.dataset.attack === attack.value && wanted);
       }
