@@ -25,7 +25,7 @@ PAGES = [
     )
     if page.name != "write-a-plugin.md"  # run whole by tests/testing
 ]
-_COMMAND = re.compile(r"^(?:    |\$ )(robustkit .+)$", re.MULTILINE)
+_COMMAND = re.compile(r"^(?: {4,}|\$ )(robustkit .+)$", re.MULTILINE)
 _PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _RUNS = ("NAME", "OLD", "NEW", "OTHER", "mnist_10k-cnn-1a2b3c4d")
 SMALLER = {

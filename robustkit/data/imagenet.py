@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from robustkit.contracts import Data
-from robustkit.data.imagefolder import FolderSplit, folder_data, parts_of, read_files, subfolders
+from robustkit.data.imagefolder import FolderSplit, folder_data, parts_of, read_files
 from robustkit.data.splits import Subset
+from robustkit.data.trees import Tree, tree_of
 from robustkit.imagenet import RESTRICTED, group_of, wordnet_ids
 from robustkit.params import UsageError, check, param
 
@@ -32,7 +33,7 @@ class ImageNet:
     `imagefolder`.
 
     Fields:
-        path: of the folder.
+        path: of the folder, or a URL that fsspec understands.
         restricted: nine groups of classes instead of 1,000.
         size: side of the square images.
         tested: share of the images that is for testing, where there are no folders train and val.
@@ -42,7 +43,7 @@ class ImageNet:
         UsageError: a folder that is no class of ImageNet, or no folder that is.
     """
 
-    path: str = param(help="of the folder")
+    path: str = param(help="of the folder, or a URL")
     restricted: bool = param(False, "the nine classes of Restricted ImageNet")
     size: int = param(224, "side of the images", unit="pixels", low=8)
     tested: float = param(0.2, "share that is for testing, without folders train and val", low=0.0, high=1.0)
@@ -52,13 +53,13 @@ class ImageNet:
         check(self)
 
     def __call__(self, data_dir: Path | None = None) -> Data:
-        root = Path(self.path).expanduser()
         where = f"imagenet:{self.path}" + (":restricted=true" if self.restricted else "")
+        tree = tree_of(self.path, where)
         data = folder_data(
             where,
-            root,
-            parts_of(root, where),
-            functools.partial(self._read, where=where),
+            tree,
+            parts_of(tree, where),
+            functools.partial(self._read, tree, where),
             tuple(RESTRICTED) if self.restricted else class_names(),
             size=self.size,
             tested=self.tested,
@@ -69,21 +70,22 @@ class ImageNet:
         order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(self.seed))
         return dataclasses.replace(data, test=Subset(data.test, order))
 
-    def _read(self, folder: Path, where: str) -> FolderSplit:
+    def _read(self, tree: Tree, where: str, below: str) -> FolderSplit:
         ids = wordnet_ids()
-        found = subfolders(folder)
+        found = tree.folders(below) or []
         unknown = [name for name in found if name not in ids]
         if unknown:
+            folder = tree.shown(f"{below}/{unknown[0]}".lstrip("/"))
             raise UsageError(
-                f"{folder / unknown[0]} is no class of ImageNet; folders are named by WordNet ids such as n01440764. "
+                f"{folder} is no class of ImageNet; folders are named by WordNet ids such as n01440764. "
                 f"For other names take imagefolder:{self.path}"
             )
         labels = {name: group_of(ids[name]) if self.restricted else ids[name] for name in found}
         wanted = {name: label for name, label in labels.items() if label is not None}
         if not wanted:
             what = "none of Restricted ImageNet's classes" if found else "no folders of classes"
-            raise UsageError(f"{where}: {folder} has {what}")
-        return read_files(folder, wanted, self.size)
+            raise UsageError(f"{where}: {tree.shown(below)} has {what}")
+        return read_files(tree, below, wanted, self.size)
 
 
 @functools.cache

@@ -57,7 +57,7 @@ def detection_scores(inspections: Sequence[Record], table: pd.DataFrame) -> Draw
     mine = {name: data[data["detector"] == name] for name in detectors}
     rows = {name: _rows(part, models) for name, part in mine.items()}
     heights = [
-        0.85 + len(rows[name]) * (0.3 if _of_models(mine[name]) else max(0.3, 0.13 * len(models))) for name in mine
+        0.85 + len(rows[name]) * (0.3 if _of_models(mine[name]) else max(0.3, 0.1 * len(models))) for name in mine
     ]
     figure = new_figure(7.2, sum(heights) + 0.6)
     grid = figure.subplots(len(detectors), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -72,9 +72,8 @@ def detection_scores(inspections: Sequence[Record], table: pd.DataFrame) -> Draw
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.set_title(short(name, 60))
         axes.set_xlabel(f"{_LABELS[part['scope'].iloc[0]]} (larger is more suspicious)")
-    drawn = [model for model in models if (data["defense"] == model).any()]
     line = Line2D([], [], color=_DARK, linewidth=1.6, label="threshold")
-    legend(figure, models if len(drawn) == len(models) else models[: models.index(drawn[-1]) + 1], [line])
+    legend(figure, models, [line] if data["limit"].notna().any() else [])
     return Drawing("detections", "Detection scores", _caption(data), figure, data)
 
 

@@ -14,7 +14,7 @@ from robustkit.engine.statistics import wilson
 from robustkit.host import default_host
 from robustkit.models.build import build_model
 from robustkit.report.drawing import Drawing, new_figure, styled
-from robustkit.studies.networks import ROBUST, data_of, far_point, logits_of, mosaic, shown_images, usual_l2
+from robustkit.studies.networks import ROBUST, data_of, far_point, logits_of, mosaic, room_for, shown_images, usual_l2
 from robustkit.studies.study import Study
 
 _TIMES = 3.0
@@ -93,9 +93,9 @@ def _draw(
 ) -> Drawing:
     target = (y + 1) % len(classes)
     with styled():
-        figure = new_figure(1.0 * (len(kept) + 1) + 0.6, 1.0 * len(x) + 0.5)
-        columns = torch.stack([x, *(far_point(network, x, target, threat) for network in kept.values())])  # (E, n, …)
         ways = [f"{classes[y[i]]} → {classes[target[i]]}" for i in range(len(x))]
+        figure = new_figure(1.0 * (len(kept) + 1) + room_for(ways, 0.6), 1.0 * len(x) + 0.5)
+        columns = torch.stack([x, *(far_point(network, x, target, threat) for network in kept.values())])  # (E, n, …)
         top = ["image", *(f"epoch {epoch}" for epoch in kept)]
         mosaic(figure.subplots(), list(columns.transpose(0, 1)), ways, top)
     caption = f"Examples within {threat}, made for the network after each epoch and driven to the next class."

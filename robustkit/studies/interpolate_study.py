@@ -17,6 +17,7 @@ from robustkit.studies.networks import (
     far_point,
     logits_of,
     mosaic,
+    room_for,
     shown_images,
     three_networks,
     usual_l2,
@@ -131,10 +132,10 @@ def _draw(
     ends: dict[str, Tensor], x: Tensor, y: Tensor, target: Tensor, classes: tuple[str, ...], shares: pd.DataFrame
 ) -> Drawing:
     with styled():
-        figure = new_figure(0.75 * _STRIP + 0.8, (0.75 * len(x) + 0.5) * len(ends))
+        ways = [f"{classes[y[i]]} → {classes[target[i]]}" for i in range(len(x))]
+        figure = new_figure(0.75 * _STRIP + room_for(ways, 0.8), (0.75 * len(x) + 0.5) * len(ends))
         grid = figure.subplots(len(ends), 1, squeeze=False)
         for axes, (name, end) in zip(grid[:, 0], ends.items(), strict=True):
-            ways = [f"{classes[y[i]]} → {classes[target[i]]}" for i in range(len(x))]
             top = [f"t = {t:.3g}" for t in np.linspace(0, 1, _STRIP)]
             mosaic(axes, list(mixtures(x, end, _STRIP).transpose(0, 1)), ways, top)
             axes.set_title(name)

@@ -14,6 +14,7 @@ from robustkit.studies.networks import (
     far_point,
     logits_of,
     mosaic,
+    room_for,
     shown_images,
     three_networks,
     usual_l2,
@@ -71,10 +72,12 @@ def _row(name: str, networks: dict[str, nn.Module], x: Tensor, target: Tensor, t
 
 
 def _text(table: pd.DataFrame) -> list[str]:
+    asked = (
+        "asked of the other networks" if "other networks agree" in table else "for the eye: no other network is asked"
+    )
     said = [
         "Each example is driven to the class after its own by steepest ascent in an L2 ball, to the last "
-        "step. It reaches "
-        "that class for the network it was made for; whether it shows it is asked of the other networks."
+        f"step. It reaches that class for the network it was made for; whether it shows it is {asked}."
     ]
     largest = table[table["eps"] == table["eps"].max()]
     for row in largest.to_dict("records"):
@@ -95,11 +98,12 @@ def _draw(
 ) -> Drawing:
     target = (y + 1) % len(classes)
     with styled():
-        figure = new_figure(1.0 * len(networks) * (1 + len(threats)) + 1.0, 1.0 * len(x) + 0.8)
+        ways = [f"{classes[y[i]]} → {classes[target[i]]}" for i in range(len(x))]
+        left = room_for(ways, 1.0 / len(networks))
+        figure = new_figure((1.0 * (1 + len(threats)) + left) * len(networks), 1.0 * len(x) + 0.8)
         grid = figure.subplots(1, len(networks), squeeze=False)
         for axes, (name, network) in zip(grid[0], networks.items(), strict=True):
             columns = torch.stack([x, *(far_point(network, x, target, threat) for threat in threats)])  # (E, n, …)
-            ways = [f"{classes[y[i]]} → {classes[target[i]]}" for i in range(len(x))]
             top = ["image", *(f"ε = {threat.eps:.3g}" for threat in threats)]
             mosaic(axes, list(columns.transpose(0, 1)), ways, top)
             axes.set_title(name)

@@ -106,6 +106,11 @@ def far_point(
     return point
 
 
+def room_for(labels: Sequence[str], least: float) -> float:
+    """Inches that labels left of a mosaic take, at least `least`."""
+    return max(least, 0.3 + 0.062 * max(map(len, labels)))
+
+
 def mosaic(axes: Axes, rows: Sequence[Tensor], left: Sequence[str], top: Sequence[str] = ()) -> None:
     """Images in rows, drawn as one: a hundred axes take a minute to lay out.
 

@@ -18,6 +18,7 @@ from robustkit.report.drawing import SUFFIXES
 from robustkit.report.html import write_report
 from tests.conftest import RIGHT, Bench, N
 from tests.report.conftest import MakeRun
+from tests.report.test_detections import input_record
 
 HOSTILE = "<script>alert(1)</script>\"'`&amp; $x^2$ \\frac ]]> 猫 😀 \u202e"
 ENVIRONMENT = {"processor": "<b>chip</b>", "versions": {"torch": "2.<i>0"}, "threads": 1, "device": "cpu"}
@@ -223,7 +224,13 @@ def test_eight_defenses_and_ten_attacks_fit_three_megabytes(
     run = make_run(
         [f"defense_{i}:steps=10" for i in range(8)], [f"attack_{i}:steps=50" for i in range(10)], shape=shape
     )
-    path = write_report(run.records, run.table(), ENVIRONMENT, run.columns.__getitem__, run.folder)
+    said = [
+        input_record(f"defense_{i}:steps=10", f"attack_{j}:steps=50", 0.1, j, 0.5) | {"detector": detector}
+        for i in range(8)
+        for j in range(10)
+        for detector in ("feature_squeezing", "mahalanobis")
+    ]
+    path = write_report(run.records, run.table(), ENVIRONMENT, run.columns.__getitem__, run.folder, said)
     text = path.read_text(encoding="utf-8")
     assert path.stat().st_size <= 3_000_000
     cards = re.findall(r'<figure class="card.*?</figure>', text, flags=re.DOTALL)

@@ -106,6 +106,10 @@ def test_large_eps(thirds: str, tmp_path: Path) -> None:
         assert mine["own network"].is_monotonic_increasing
     assert (tmp_path / "a").exists() is False
     assert study.write(tmp_path / "a").is_file()
+    assert "asked of the other networks" in study.text[0]
+    alone = large_eps(dataset=thirds, model="linear", limit=5, pretrained=True)
+    assert "no other network is asked" in alone.text[0]
+    assert "other networks agree" not in alone.tables["judged"]
 
 
 def test_interpolate(thirds: str, tmp_path: Path) -> None:
