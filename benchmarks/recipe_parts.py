@@ -224,5 +224,5 @@ def study(step: Step, data: str, model: str, place: Place, name: str) -> str:
                 place.picture(vector if vector.is_file() else picture, f"{name}_{picture.stem}", title).rstrip()
             )
         else:
-            said.append(f"##{line}" if line.startswith("## ") else line)
+            said.append(f"#{line}" if line.startswith("## ") else line)
     return "\n".join(said) + "\n"
