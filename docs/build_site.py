@@ -16,16 +16,21 @@ LAID = ROOT / "build" / "docs"
 
 
 def lay() -> None:
-    """docs/*.md and docs/images as they are, benchmarks/results as results/."""
+    """Pages of docs/ and docs/images as they are, benchmarks/results as results/."""
     shutil.rmtree(LAID, ignore_errors=True)
-    (LAID / "results").mkdir(parents=True)
     shutil.copytree(ROOT / "docs" / "images", LAID / "images")
-    for page in (ROOT / "docs").glob("*.md"):
+    docs, results = ROOT / "docs", ROOT / "benchmarks" / "results"
+    for page in docs.rglob("*.md"):
+        target = LAID / page.relative_to(docs)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # what lies two folders from a page in the repository is one nearer on the site
         text = page.read_text(encoding="utf-8").replace("](../benchmarks/results/", "](results/")
-        (LAID / page.name).write_text(text, encoding="utf-8")
-    for file in (ROOT / "benchmarks" / "results").iterdir():
+        target.write_text(text.replace("](../../benchmarks/results/", "](../results/"), encoding="utf-8")
+    for file in results.rglob("*"):
         if file.suffix in {".md", ".svg", ".png"}:
-            shutil.copyfile(file, LAID / "results" / file.name)
+            target = LAID / "results" / file.relative_to(results)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
 
 
 def main() -> int:

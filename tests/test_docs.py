@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)|!\[[^\]]*\]\(([^)\s]+)\)")
 _COMMAND = re.compile(r"^(?:    |\$ )(robustkit .+)$", re.MULTILINE)
 
@@ -30,7 +30,7 @@ def test_generated_pages_are_fresh(generate: ModuleType) -> None:
     assert generate.stale() == [], "run: make docs"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for groups in _LINK.findall(page.read_text(encoding="utf-8")):
         target = groups[0] or groups[1]
@@ -38,7 +38,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_on_a_page_are_accepted_by_the_command_line(page: Path) -> None:
     """Every `robustkit …` line parses: commands, options and their spelling exist."""
     import typer

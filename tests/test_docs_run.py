@@ -20,7 +20,7 @@ PAGES = [
     page
     for page in (
         ROOT / "README.md",
-        *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
         *sorted((ROOT / "plugins").glob("*/README.md")),
     )
     if page.name != "write-a-plugin.md"  # run whole by tests/testing

@@ -41,9 +41,10 @@ def test_it_builds_without_a_warning_and_fetches_nothing(checkout: Path) -> None
 
 def test_every_page_stands_in_the_navigation(checkout: Path) -> None:
     said = (checkout / "mkdocs.yml").read_text(encoding="utf-8")
-    pages = [page.name for page in (checkout / "docs").glob("*.md")]
-    results = [f"results/{page.name}" for page in (checkout / "benchmarks" / "results").glob("*.md")]
-    assert [page for page in (*pages, *results) if f": {page}" not in said] == []
+    docs, measured = checkout / "docs", checkout / "benchmarks" / "results"
+    pages = [page.relative_to(docs).as_posix() for page in docs.rglob("*.md")]
+    results = [f"results/{page.relative_to(measured).as_posix()}" for page in measured.rglob("*.md")]
+    assert [page for page in (*pages, *results) if f": {page}\n" not in said] == []
 
 
 def test_a_link_that_leads_nowhere_stops_the_build(checkout: Path) -> None:

@@ -17,6 +17,7 @@ FlagName = Literal[
     "rough-loss",
     "stands-at-any-eps",
     "single-step-wins",
+    "single-step-only",
     "black-box-wins",
     "transfer-wins",
     "steps-dont-help",

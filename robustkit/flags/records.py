@@ -30,11 +30,12 @@ Fell = dict[tuple[int, float], np.ndarray]
 def flagged(records: Sequence[Record], samples: Samples) -> list[Record]:
     """The same records; the clean one of each model also holds, in "flags", what comparing its attacks shows.
 
-    single-step-wins: an attack of one step brings down more than one of five or more. black-box-wins,
-    transfer-wins: one that needs no gradients brings down more than all together that follow them.
-    stands-at-any-eps: more than 5 % stand where linf eps is 0.5 or more, or where a search for the nearest
-    adversarial point found none. steps-dont-help: one attack is not better with about 10 steps than with 1, and
-    is with ten times as many. "More" is a point of all samples or more, and p < 0.01 (exact sign test).
+    single-step-wins: an attack of one step brings down more than one of five or more. single-step-only: there is no
+    other attack, and more than 5 % stand. black-box-wins, transfer-wins: one that needs no gradients brings down more
+    than all together that follow them. stands-at-any-eps: more than 5 % stand where linf eps is 0.5 or more, or where a
+    search for the nearest adversarial point found none. steps-dont-help: one attack is not better with about 10 steps
+    than with 1, and is with ten times as many. "More" is a point of all samples or more, and p < 0.01 (exact sign
+    test).
 
     In a cascade, and on a budget, attacks see different samples, so that nothing is compared.
 
@@ -74,6 +75,7 @@ def compared(attacks: Sequence[Record], radii: Sequence[float], samples: Samples
         here = [place for place, other in fell if other == eps]
         yield from _orders(attacks, here, fell, eps)
         yield from _steps(attacks, here, fell, eps)
+        yield from _alone(attacks, columns, here, fell, eps)
     yield from _standing(attacks, columns, fell)
 
 
@@ -126,6 +128,23 @@ def _steps(attacks: Sequence[Record], here: Sequence[int], fell: Fell, eps: floa
                         f"with {few[0]} steps, {int(mid.sum())} with {middle} and {int(high.sum())} with {many}, at "
                         f"{_ball(attacks[family[middle]], eps)}",
                     )
+
+
+def _alone(
+    attacks: Sequence[Record], columns: Sequence[Mapping[str, np.ndarray]], here: Sequence[int], fell: Fell, eps: float
+) -> Iterator[Flag]:
+    """What stands under single steps has withstood little, however many of them there were."""
+    if not all(_single_step(attacks[place]) for place in here):
+        return
+    right = columns[here[0]]["clean_pred"] == columns[here[0]]["label"]
+    left = int((right & ~reduce(np.logical_or, [fell[place, eps] for place in here])).sum())
+    names = " and ".join(_label(attacks[place]) for place in here)
+    if more_than_a_few(left, int(right.sum())):
+        yield Flag(
+            name="single-step-only",
+            evidence=f"{left} of {int(right.sum())} samples stand under {names} at {_ball(attacks[here[0]], eps)}, and "
+            "no attack of more steps looked at them",
+        )
 
 
 _LENGTHS = frozenset({"steps", "step_size", "restarts"})

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.contracts import Shape
+from robustkit.params import check, param
+
+_WIDTH = "channels of the first stage; the paper's is 64"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +21,19 @@ class ResNet18:
     the last features are (512, 4, 4). Names of the weights are those of most CIFAR checkpoints (conv1, bn1,
     layer1.0.conv1, shortcut.0, linear).
 
+    Fields:
+        width: channels of the first stage; each further one has twice as many.
+
     Shapes: any (C, H, W). Cost: 11,173,962 parameters for 3 channels and 10 classes, 0.56 GMAC at 32 x 32.
     """
 
+    width: int = param(64, _WIDTH, low=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
     def __call__(self, shape: Shape, classes: int) -> nn.Module:
-        return ResNet(_Basic, (2, 2, 2, 2), shape[0], classes)
+        return ResNet(_Basic, (2, 2, 2, 2), shape[0], classes, self.width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +43,13 @@ class ResNet34:
     Shapes: any (C, H, W). Cost: 21,282,122 parameters for 3 channels and 10 classes, 1.16 GMAC at 32 x 32.
     """
 
+    width: int = param(64, _WIDTH, low=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
     def __call__(self, shape: Shape, classes: int) -> nn.Module:
-        return ResNet(_Basic, (3, 4, 6, 3), shape[0], classes)
+        return ResNet(_Basic, (3, 4, 6, 3), shape[0], classes, self.width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,35 +59,45 @@ class ResNet50:
     Shapes: any (C, H, W). Cost: 23,520,842 parameters for 3 channels and 10 classes, 1.30 GMAC at 32 x 32.
     """
 
+    width: int = param(64, _WIDTH, low=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
     def __call__(self, shape: Shape, classes: int) -> nn.Module:
-        return ResNet(_Bottleneck, (3, 4, 6, 3), shape[0], classes)
+        return ResNet(_Bottleneck, (3, 4, 6, 3), shape[0], classes, self.width)
 
 
 class ResNet(nn.Module):
-    """Stem, four stages of 64, 128, 256 and 512 channels (times the block's expansion), mean, linear."""
+    """Stem, four stages of 1, 2, 4 and 8 times `width` channels (times the block's expansion), mean, linear."""
 
     def __init__(
-        self, block: type[_Basic] | type[_Bottleneck], depths: tuple[int, ...], channels: int, classes: int
+        self,
+        block: type[_Basic] | type[_Bottleneck],
+        depths: tuple[int, ...],
+        channels: int,
+        classes: int,
+        width: int = 64,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        inputs = 64
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        inputs = width
         stages = []
         for stage, depth in enumerate(depths):
-            width = 64 * 2**stage
+            outputs = width * 2**stage
             blocks = []
             for index in range(depth):
-                blocks.append(block(inputs, width, stride=2 if stage > 0 and index == 0 else 1))
-                inputs = width * block.expansion
+                blocks.append(block(inputs, outputs, stride=2 if stage > 0 and index == 0 else 1))
+                inputs = outputs * block.expansion
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.linear = nn.Linear(inputs, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.bn1(self.conv1(x)))  # (N, 64, H, W)
-        x = self.layer2(self.layer1(x))  # (N, 128 e, H/2, W/2)
-        x = self.layer4(self.layer3(x))  # (N, 512 e, H/8, W/8)
+        x = torch.relu(self.bn1(self.conv1(x)))  # (N, w, H, W)
+        x = self.layer2(self.layer1(x))  # (N, 2 w e, H/2, W/2)
+        x = self.layer4(self.layer3(x))  # (N, 8 w e, H/8, W/8)
         logits: Tensor = self.linear(x.mean(dim=(2, 3)))  # (N, K)
         return logits
 

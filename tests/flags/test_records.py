@@ -87,6 +87,16 @@ def test_one_step_that_beats_many() -> None:
     assert "leaves 0" in flag["evidence"]
 
 
+@pytest.mark.parametrize(("name", "params"), [("fgsm", {}), ("rfgsm", {}), ("pgd", {"steps": 1})])
+def test_single_steps_alone_are_no_judgement(name: str, params: dict[str, int]) -> None:
+    (flag,) = Made().attack(name, 10, **params).flags()
+    assert flag["name"] == "single-step-only"
+    assert "90 of 100 samples stand" in flag["evidence"]
+    assert Made().attack(name, 10, **params).attack("pgd", 20, steps=40).names() == []
+    assert Made().attack(name, 10, **params).attack("square", 20, knowledge="score").names() == []
+    assert Made().attack(name, 97, **params).names() == []  # little is claimed
+
+
 def test_a_pgd_of_one_step_is_a_single_step_and_few_steps_are_neither() -> None:
     assert Made().attack("pgd", 60, steps=1).attack("apgd", 40, steps=100).names() == ["single-step-wins"]
     assert Made().attack("fgsm", 60).attack("pgd", 40, steps=3).names() == []
@@ -123,7 +133,7 @@ def test_what_stands_when_the_ball_is_the_box() -> None:
     assert Made().attack("pgd", 80, eps=0.5, steps=40).names() == ["stands-at-any-eps"]
     assert Made().attack("pgd", 80, eps=0.3, steps=40).names() == []
     assert Made().attack("pgd", 96, eps=0.5, steps=40).names() == []  # a small share
-    assert Made().attack("fgsm", 80, eps=0.5).names() == []  # one step may well fail
+    assert Made().attack("fgsm", 80, eps=0.5).names() == ["single-step-only"]  # one step may well fail
 
 
 def test_a_search_for_the_nearest_point_must_find_one() -> None:

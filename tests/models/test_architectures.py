@@ -100,6 +100,15 @@ def test_the_function_is_torchvisions_with_another_stem(ours: Any, block: Any, d
         torch.testing.assert_close(model.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [ResNet18, ResNet34, ResNet50])
+def test_a_narrow_resnet_has_the_same_layers_with_fewer_channels(kind: Any) -> None:
+    wide, narrow = (kind(width=width)((3, 32, 32), 10).state_dict() for width in (64, 8))
+    assert list(wide) == list(narrow)
+    fixed = {3, 10, 1}  # channels of the image, classes, and sides of kernels
+    for name, tensor in wide.items():
+        assert list(narrow[name].shape) == [side if side in fixed else side // 8 for side in tensor.shape]
+
+
 def _normalised(x: Tensor, layer: nn.BatchNorm2d) -> Tensor:
     return nn.functional.batch_norm(x, layer.running_mean, layer.running_var, layer.weight, layer.bias, False, 0, 1e-5)
 
@@ -159,6 +168,8 @@ def test_depths_that_do_not_exist_are_refused(depth: int, words: str) -> None:
         WideResNet(depth=depth)
     with pytest.raises(ParamError, match="width=0"):
         WideResNet(width=0)
+    with pytest.raises(ParamError, match="width=0"):
+        ResNet18(width=0)
 
 
 def test_hidden_layers() -> None:
