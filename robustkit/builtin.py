@@ -184,7 +184,7 @@ def robustkit_attacks() -> Iterator[AttackEntry]:
     yield AttackEntry(
         name="autoattack",
         target="robustkit.attacks.autoattack:AutoAttack",
-        summary="AutoAttack, standard: APGD-CE, APGD-T, FAB-T and Square, each on what is left.",
+        summary="AutoAttack: APGD-CE, APGD-T, FAB-T and Square, each on what is left; and a short form.",
         paper="https://arxiv.org/abs/2003.01690",
         notes="Published numbers are of form=standard with its own steps and queries. Needs 4 classes.",
         norms=_LP,

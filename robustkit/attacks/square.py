@@ -48,6 +48,8 @@ class Square:
         queries: forward passes of a sample a restart, the start's included.
         restarts: of the whole search, on what still stands.
         area: first share of the image that a square covers; 0.8 is AutoAttack's.
+        give_up: leave a sample alone once its loss, at the pace it has come to, would not reach 0 in the queries that
+            are left. What stands to the end costs a tenth of the queries so, and a third of what fell late is lost.
         targeted: y are classes to reach, not labels to leave.
 
     Shapes: x (N, C, H, W) float in [0, 1]; y (N,) int64; returns like x.
@@ -57,6 +59,7 @@ class Square:
     queries: int = param(5000, "forward passes of a sample a restart", low=1)
     restarts: int = param(1, "of the whole search", low=1)
     area: float = param(0.8, "first share of the image in a square", low=0, high=1)
+    give_up: bool = param(False, "what, at its pace, would not fall in the queries left")
     targeted: bool = param(False, "y are classes to reach")
 
     def __post_init__(self) -> None:
@@ -65,16 +68,8 @@ class Square:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
         return self.counted(model, x, y, threat)[0]
 
-    def while_it_pays(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        """The same; a sample is given up once its loss, at the pace it has come to, would not reach 0 in the queries
-        that are left. Most of what stands costs a tenth of the queries so.
-        """
-        return self.counted(model, x, y, threat, give_up=True)[0]
-
     @torch.no_grad()
-    def counted(
-        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, give_up: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def counted(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
         """The same, with the number of queries that each sample took until it fell, or altogether, (N,) int64."""
         require_norm("square", threat)
         start, change = (_stripes, _signs) if threat.norm == "linf" else (_bumps, _moved)
@@ -85,7 +80,7 @@ class Square:
             rows = (~value.isposinf()).nonzero().squeeze(1)
             if not len(rows):
                 break
-            found, found_value, used = self._run(model, x[rows], y[rows], threat, start, change, give_up)
+            found, found_value, used = self._run(model, x[rows], y[rows], threat, start, change)
             queries[rows] += used
             better = found_value > value[rows]
             best[rows[better]], value[rows[better]] = found[better], found_value[better]
@@ -99,7 +94,6 @@ class Square:
         threat: Threat,
         start: Callable[[Tensor, Threat], Tensor],
         change: Callable[[Tensor, Tensor, Threat, float], Tensor],
-        give_up: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One search: points (N, ...), losses (N,), +inf where adversarial, and queries (N,)."""
         loss = named("cross_entropy" if self.targeted else "margin", self.targeted)
@@ -117,7 +111,7 @@ class Square:
             best = torch.where(per_sample(better, x), candidate, best)
             value = torch.where(better, values, value)
             on = ~value.isposinf()
-            if give_up and query + 1 in _LOOKS:
+            if self.give_up and query + 1 in _LOOKS:
                 gain = _SLOWER * (value - before) * (self.queries - query - 1) / ((query + 1) / 2)
                 on &= value + gain >= 0
             if not bool(on.all()):  # at once: queries are what this attack is judged by

@@ -79,7 +79,7 @@ def test_what_makes_no_way_is_given_up_and_what_does_falls() -> None:
     x = torch.cat([torch.full((3, 1, 6, 6), 0.2), torch.full((2, 1, 6, 6), 0.8)])
     y, threat = torch.zeros(5, dtype=torch.int64), Threat("linf", 0.1)
     torch.manual_seed(0)
-    _, queries = Square(queries=5000).counted(_Pace(slow=2500, fast=1500), x, y, threat, give_up=True)
+    _, queries = Square(queries=5000, give_up=True).counted(_Pace(slow=2500, fast=1500), x, y, threat)
     assert queries.tolist() == [250] * 3 + [1501] * 2
     _, queries = Square(queries=5000).counted(_Pace(slow=2500, fast=1500), x, y, threat)
     assert queries.tolist() == [2501] * 3 + [1501] * 2
