@@ -99,7 +99,7 @@ def test_order_and_budgets_are_the_reference_s() -> None:
         assert (square.queries, square.area) == (reference.square.n_queries, reference.square.p_init)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("norm", ["l2", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("linf", "l1"))])
 def test_the_fast_form_costs_at_most_a_fifth_of_what_stands(norm: Norm) -> None:
     """A network whose logits do not move: everything stands to the end of both."""
     passes: list[int] = []
