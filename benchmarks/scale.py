@@ -261,7 +261,7 @@ def _half(plan: Plan, store: RunStore) -> None:
     part = content_of_block({name: values[:200] for name, values in columns.items()})
     for cell in [cell for cell in plan.cells[1::2] if cell.kind == "attack"][:16]:
         for number in range(0, plan.blocks, 2):
-            keep_block(cell, number, part, None, store)
+            keep_block(cell, number, part, None, None, store)
 
 
 def content_of_block(columns: dict[str, np.ndarray]) -> bytes:
@@ -311,7 +311,7 @@ def dispatch() -> dict[str, Any]:
                 content, given = content_of(measured), [0] * 200
                 began, working = time.perf_counter(), time.thread_time()
                 packed({"blocks": [{"number": number, "clean": given, "standing": None}]})
-                keep_block(cell, number, unpacked(packed({"done": [number]}, [content]))[1][0], None, store)
+                keep_block(cell, number, unpacked(packed({"done": [number]}, [content]))[1][0], None, None, store)
                 kept.append(time.perf_counter() - began)
                 serial.append(time.thread_time() - working)
             found.setdefault("block s", {})[cell.label] = statistics.median(took[1:])
