@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -169,7 +170,11 @@ def _verdict(text: str, trained: Trained, place: Place, name: str) -> dict[str, 
         data = getattr(recipe_data, trained.data)()
         model = load_model(trained.path).to(settle_device("auto"))
         verdict, seconds = ask(detector, model, data, seed=0)
-        draw_pictures(verdict.images, path.with_suffix(".png"))
+        pictures = {
+            re.sub(r"^class (\d+)", lambda found: data.classes[int(found[1])], title): picture
+            for title, picture in verdict.images.items()
+        }
+        draw_pictures(pictures, path.with_suffix(".png"))
         known = {"asked": asked, **verdict_record(detector, verdict, seconds, None)}
         for row in known["table"]:
             row["class"] = data.classes[row["class"]]
@@ -191,7 +196,7 @@ def _norms(rows: pd.DataFrame) -> Drawing:
             )
         axes.set_xticks(range(len(classes)), classes)
         axes.set_xlim(-0.5, len(classes) - 0.5)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * rows["norm"].max())
         axes.set_ylabel("L1 norm of the mask (pixels)")
         figure.legend(loc="outside lower center", ncols=3)
     caption = (
