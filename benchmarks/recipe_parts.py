@@ -209,12 +209,13 @@ def _norms(rows: pd.DataFrame) -> Drawing:
 def study(step: Step, data: str, model: str, place: Place, name: str) -> str:
     """A study's text, tables and figures; asked once."""
     folder = place.work / name
-    given, print_of = settings(step, "name"), ""
+    given, images = settings(step, "name"), ""
     if "data" in step:
         given = {"dataset": f"recipe_data:{data}", "model": model, **given}
-        print_of = getattr(recipe_data, data)().fingerprint
+        known = getattr(recipe_data, data)()
+        images = f"{known.fingerprint} {known.recipe}"
     asked = folder / "asked.json"
-    key = json.dumps({"study": step["name"], "images": print_of, **given}, sort_keys=True)
+    key = json.dumps({"study": step["name"], "images": images, **given}, sort_keys=True)
     if not asked.is_file() or asked.read_text() != key:
         getattr(studies, step["name"])(**given).write(folder)
         write_atomically(asked, key.encode())
