@@ -41,7 +41,7 @@ def define(given: Mapping[str, Any], source: str, data_dir: Path | None) -> Data
     if not name.isidentifier():
         raise UsageError(f"[[data]] name={name!r} must be letters, digits and _")
     data = load_data(source, host=default_host(), data_dir=data_dir)
-    data = dataclasses.replace(data, recipe=apply_recipe(data.recipe, given.get("recipe", {})))
+    data = dataclasses.replace(data, name=name, recipe=apply_recipe(data.recipe, given.get("recipe", {})))
     classes: Mapping[str, int] = given.get("classes", {})
     images = int(given.get("images", 0))
     if classes or images:

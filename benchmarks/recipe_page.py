@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.ticker import PercentFormatter
 
 from robustkit.api import BenchResult
 from robustkit.engine.statistics import wilson
-from robustkit.report.drawing import Drawing, save
+from robustkit.report.drawing import Drawing, look, new_figure, save, styled
 from robustkit.report.figures import drawings
 from robustkit.report.files import markdown
 from robustkit.report.footer import footer
 from robustkit.report.format import interval, readable
-from robustkit.tables import comparison
+from robustkit.tables import attack_columns, comparison
 
 READING = (
     "Accuracies in percent with 95 % intervals (Wilson). The worst case over attacks, sample by sample, is an upper "
@@ -79,8 +81,29 @@ def compared(results: Sequence[BenchResult], place: Place, name: str, figures: S
     which, _, _, *more = footer(records, results[0].environment)  # what the page says once is left out
     said = [markdown(shown, [which, *more])]
     made = {drawing.name: drawing for drawing in drawings(records, table, samples.__getitem__)}
+    made["ranking"] = _ranking(table, attack_columns(records)[-1])
     said += [place.drawn(made[wanted], name) for wanted in figures if wanted in made]
     return "\n".join(said)
+
+
+def _ranking(table: pd.DataFrame, worst: str) -> Drawing:
+    """A line a model, the best worst case first: more models than colours tell apart."""
+    rows = table.dropna(subset=worst).sort_values(worst, ascending=False, kind="stable")
+    with styled():
+        figure = new_figure(7.2, 1.0 + 0.26 * len(rows))
+        axes = figure.subplots()
+        for place, (name, words) in enumerate(((worst, worst), ("clean", "clean"))):
+            style = {**look(place), "linestyle": "none"}
+            reach = np.stack([rows[name] - rows[f"{name} low"], rows[f"{name} high"] - rows[name]]).clip(min=0)
+            axes.errorbar(rows[name], range(len(rows)), xerr=reach, **style, markersize=5, capsize=2, label=words)
+        axes.set_yticks(range(len(rows)), rows["defense"])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(-0.02, 1.02)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xlabel("accuracy (share of test images)")
+        figure.legend(loc="outside lower center", ncols=2)
+    caption = "Accuracy without an attack and the worst case over all attacks, with 95 % intervals (Wilson)."
+    return Drawing("ranking", "Clean accuracy and worst case", caption, figure, rows)
 
 
 def share(hits: int, count: int) -> str:

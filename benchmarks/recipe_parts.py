@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -169,7 +170,11 @@ def _verdict(text: str, trained: Trained, place: Place, name: str) -> dict[str, 
         data = getattr(recipe_data, trained.data)()
         model = load_model(trained.path).to(settle_device("auto"))
         verdict, seconds = ask(detector, model, data, seed=0)
-        draw_pictures(verdict.images, path.with_suffix(".png"))
+        pictures = {
+            re.sub(r"^class (\d+)", lambda found: data.classes[int(found[1])], title): picture
+            for title, picture in verdict.images.items()
+        }
+        draw_pictures(pictures, path.with_suffix(".png"))
         known = {"asked": asked, **verdict_record(detector, verdict, seconds, None)}
         for row in known["table"]:
             row["class"] = data.classes[row["class"]]
@@ -191,7 +196,7 @@ def _norms(rows: pd.DataFrame) -> Drawing:
             )
         axes.set_xticks(range(len(classes)), classes)
         axes.set_xlim(-0.5, len(classes) - 0.5)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * rows["norm"].max())
         axes.set_ylabel("L1 norm of the mask (pixels)")
         figure.legend(loc="outside lower center", ncols=3)
     caption = (
@@ -204,12 +209,13 @@ def _norms(rows: pd.DataFrame) -> Drawing:
 def study(step: Step, data: str, model: str, place: Place, name: str) -> str:
     """A study's text, tables and figures; asked once."""
     folder = place.work / name
-    given, print_of = settings(step, "name"), ""
+    given, images = settings(step, "name"), ""
     if "data" in step:
         given = {"dataset": f"recipe_data:{data}", "model": model, **given}
-        print_of = getattr(recipe_data, data)().fingerprint
+        known = getattr(recipe_data, data)()
+        images = f"{known.fingerprint} {known.recipe}"
     asked = folder / "asked.json"
-    key = json.dumps({"study": step["name"], "images": print_of, **given}, sort_keys=True)
+    key = json.dumps({"study": step["name"], "images": images, **given}, sort_keys=True)
     if not asked.is_file() or asked.read_text() != key:
         getattr(studies, step["name"])(**given).write(folder)
         write_atomically(asked, key.encode())
