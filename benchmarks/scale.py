@@ -13,7 +13,6 @@ import heapq
 import json
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -46,6 +45,7 @@ from robustkit.pipeline.store import ModelCache, RunStore, write_atomically
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "scale.md"
+NOTES = HERE / "scale_notes.md"
 WORK: dict[str, dict[str, Any]] = {
     "attacks": {"attacks": tuple(f"pgd:steps={steps}" for steps in range(38, 43))},
     "smoothing": {
@@ -184,7 +184,13 @@ def driver(count: int) -> None:
         executor = _executor("local", 1)
         run(plan, store, host=default_host(), cache=ModelCache(Path(folder)), executor=executor)
         store.close()
-    print(json.dumps({"blocks": 2 * plan.blocks, "MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"blocks": 2 * plan.blocks, "MB": _most_memory()}))
+
+
+def _most_memory() -> float:
+    """MB this program ever held; rusage's figure would begin with what the process held that started it."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 
 
 def _environment(count: int) -> dict[str, str]:
@@ -240,7 +246,7 @@ def planning() -> None:
             schedule.measured(group, 0.1 * len(group.numbers))
         found |= {**_took("hand out the rest", began), "groups": groups, "open blocks": blocks}
         store.close()
-    print(json.dumps(found | {"MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps(found | {"MB": _most_memory()}))
 
 
 def _took(what: str, began: tuple[float, float]) -> dict[str, float]:
@@ -459,7 +465,8 @@ def page(known: dict[str, Any]) -> str:
                 f"| {row['efficiency']:.3f} | {row['workers lost']} |"
             )
         lines += ["", "The bound is max(total / workers, longest block); no schedule is faster.", ""]
-    return "\n".join(lines)
+    lines.append(NOTES.read_text(encoding="utf-8").rstrip())
+    return "\n".join(lines) + "\n"
 
 
 def _spread(values: list[float]) -> str:
