@@ -19,7 +19,8 @@ from robustkit.pipeline.store import write_atomically
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 """For eyes of all kinds (Okabe & Ito 2008, https://jfly.uni-koeln.de/color/); yellow gave way to grey."""
-MARKERS = "os^DvPX*"
+MARKERS = "os^DvPX*<"
+"""One more than colours, so that marks alone tell 72 models apart."""
 _DASHES = ("-", "--", ":", "-.")
 _SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
