@@ -280,7 +280,7 @@ def write(given: Any, data: Data, rows: dict[str, list[tuple[Record, Record]]]) 
 
     def line(words: str, value: float, limit: float, below: bool) -> str:
         met = value <= limit if below else value >= limit
-        return f"| {words} {'≤' if below else '≥'} {limit:.2f} | {value:.2f} | {'met' if met else 'missed'} |"
+        return f"| {words} {'≤' if below else '≥'} {limit:.2f} | {value:.3f} | {'met' if met else 'missed'} |"
 
     for name in ("free_at m=4", "free_at m=4, longer"):
         if name in rows:
