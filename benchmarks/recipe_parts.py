@@ -17,10 +17,10 @@ import robustkit
 from robustkit import studies
 from robustkit.api import load_model
 from robustkit.engine.certify import certified
+from robustkit.files import write_atomically
 from robustkit.host import default_host
 from robustkit.pipeline.detect import ask, verdict_record
 from robustkit.pipeline.plan import settle_device
-from robustkit.pipeline.store import write_atomically
 from robustkit.pipeline.subjects import kept_path
 from robustkit.report.backdoors import backdoor_table, draw_pictures, verdict_words
 from robustkit.report.certified_curves import Curve, certified_curves

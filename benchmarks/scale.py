@@ -30,6 +30,7 @@ from machine import stated
 
 from robustkit.executors.choose import executor_of
 from robustkit.executors.pool import Executor
+from robustkit.files import write_atomically
 from robustkit.host import default_host
 from robustkit.pipeline.block import measure_block
 from robustkit.pipeline.events import BlockDone
@@ -41,7 +42,7 @@ from robustkit.pipeline.records import record_of
 from robustkit.pipeline.run import run
 from robustkit.pipeline.schedule import Group, Lane, Schedule
 from robustkit.pipeline.spec import BenchSpec
-from robustkit.pipeline.store import ModelCache, RunStore, write_atomically
+from robustkit.pipeline.store import ModelCache, RunStore
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "scale.md"

@@ -15,6 +15,7 @@ from torch import nn
 from robustkit.engine.certify import certified, summary
 from robustkit.executors.choose import executor_of
 from robustkit.executors.pool import Executor
+from robustkit.files import write_atomically
 from robustkit.host import Component, Host, default_host
 from robustkit.params import UsageError, as_text
 from robustkit.pipeline.certified_rows import Asked, Sheet, certify_rows
@@ -26,7 +27,7 @@ from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan, make_plan
 from robustkit.pipeline.schedule import UNKNOWN
 from robustkit.pipeline.spec import BenchSpec, component_text
-from robustkit.pipeline.store import ModelCache, RunStore, write_atomically
+from robustkit.pipeline.store import ModelCache, RunStore
 from robustkit.pipeline.subjects import Built
 from robustkit.pipeline.tasks import SheetTask
 from robustkit.pipeline.told import build_told

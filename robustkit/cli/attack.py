@@ -43,16 +43,13 @@ def attack(
 
     Example: robustkit attack pgd --defense pgd_at --limit 50 -o adversarial.npz
     """
-    import io
-
-    import numpy as np
     import torch
 
     from robustkit.executors.choose import executor_of
+    from robustkit.files import as_npz, write_atomically
     from robustkit.pipeline.images import adversarial_images
     from robustkit.pipeline.plan import make_plan
     from robustkit.pipeline.spec import BenchSpec
-    from robustkit.pipeline.store import write_atomically
     from robustkit.report.grid import picture_grid
 
     given = options.settings(
@@ -79,9 +76,7 @@ def attack(
     chosen = executor_of(executor, workers, plan.device.startswith("cuda"))
     with Progress(quiet) as progress:
         arrays = dict(adversarial_images(plan, host, progress, chosen))
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
-    write_atomically(output, content.getvalue())
+    write_atomically(output, as_npz(arrays, compressed=True))
     shown = arrays["attacked"].nonzero()[0][:10]
     picture = output.with_suffix(".png")
     if len(shown):

@@ -158,7 +158,7 @@ def bench(
 
 def publish(result: BenchResult, files: list[Path], format: str | None) -> None:
     """The table to stdout, into the run directory, and into the files asked for."""
-    from robustkit.pipeline.store import write_atomically
+    from robustkit.files import write_atomically
     from robustkit.report.files import FORMATS, format_of, render
     from robustkit.report.footer import footer
     from robustkit.report.format import readable
@@ -189,7 +189,7 @@ def publish(result: BenchResult, files: list[Path], format: str | None) -> None:
 
 def publish_inspections(result: BenchResult, format: str | None) -> None:
     """What detectors said: to stdout, or to stderr where stdout is for machines, and into the run directory."""
-    from robustkit.pipeline.store import write_atomically
+    from robustkit.files import write_atomically
     from robustkit.report.backdoors import backdoor_table
     from robustkit.report.inputs import input_markdown, input_numbers, of_inputs
 

@@ -50,12 +50,12 @@ def scan(
     import json
 
     from robustkit.data.load import load_data
+    from robustkit.files import write_atomically
     from robustkit.hookspecs import DetectorEntry
     from robustkit.models.build import build_model
     from robustkit.models.weights import load_checkpoint
     from robustkit.pipeline.detect import ask, verdict_record
     from robustkit.pipeline.plan import settle_device
-    from robustkit.pipeline.store import write_atomically
     from robustkit.pipeline.subjects import file_name
     from robustkit.report.backdoors import draw_pictures, portfolio, verdict_page
 

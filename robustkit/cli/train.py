@@ -11,6 +11,7 @@ from robustkit.cli import options
 from robustkit.cli.complete import complete
 from robustkit.cli.progress import Progress
 from robustkit.cli.session import plugin_host
+from robustkit.files import write_atomically
 from robustkit.params import UsageError
 
 
@@ -112,7 +113,6 @@ def train(
         import json
 
         from robustkit.pipeline.detect import success_of
-        from robustkit.pipeline.store import write_atomically
 
         found = success_of(built.model, plan.planted, plan.count, plan.device)
         about = {**plan.planted.manifest, **found, "weights": built.about["weights"]}

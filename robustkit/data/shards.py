@@ -23,6 +23,7 @@ from platformdirs import user_cache_dir
 
 from robustkit.data.images import SUFFIXES
 from robustkit.data.remote import Place, place_of, told, version
+from robustkit.files import as_npz, from_npz, write_atomically
 from robustkit.params import UsageError
 
 _FORMAT = 1
@@ -166,22 +167,13 @@ def _cached(shard: Shard) -> Path:
 
 
 def _write(index: Index, path: Path) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.savez(
-            file,
-            keys=index.keys,
-            offset=index.offset,
-            size=index.size,
-            label=index.label,
-            digest=np.array(index.digest),
-        )
-    part.replace(path)
+    arrays = {"keys": index.keys, "offset": index.offset, "size": index.size, "label": index.label}
+    write_atomically(path, as_npz({**arrays, "digest": np.array(index.digest)}))
 
 
 def _read(path: Path) -> Index:
-    with np.load(path, allow_pickle=False) as kept:
-        return Index(kept["keys"], kept["offset"], kept["size"], kept["label"], str(kept["digest"]))
+    kept = from_npz(path)
+    return Index(kept["keys"], kept["offset"], kept["size"], kept["label"], str(kept["digest"]))
 
 
 def _made(shard: Shard, where: str) -> Index:

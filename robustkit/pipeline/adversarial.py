@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from robustkit.engine.evaluate import BlockResult
+from robustkit.files import as_npz, from_npz
 from robustkit.pipeline.cells import BLOCK, Cell
 from robustkit.pipeline.plan import Plan
 
@@ -19,9 +18,7 @@ def fallen_inputs(plan: Plan, cell: Cell, number: int, result: BlockResult) -> b
     if not _wanted(plan, cell, number):
         return None
     rows = result.success[: plan.kept - number * BLOCK]
-    content = io.BytesIO()
-    np.savez(content, x_adv=result.x_adv[: len(rows)][rows].detach().float().cpu().numpy())
-    return content.getvalue()
+    return as_npz({"x_adv": result.x_adv[: len(rows)][rows].detach().float().cpu().numpy()})
 
 
 def is_kept(plan: Plan, directory: Path, cell: Cell, number: int) -> bool:
@@ -35,11 +32,8 @@ def all_kept(plan: Plan, directory: Path, cell: Cell) -> bool:
 
 def adversarial_inputs(plan: Plan, directory: Path, cell: Cell) -> Tensor:
     """(n, C, H, W) float32 in [0, 1]: what fell among the first `plan.kept` test samples."""
-    parts = []
-    for path in adversarial_files(plan, directory, cell):
-        with np.load(path, allow_pickle=False) as arrays:
-            parts.append(torch.from_numpy(arrays["x_adv"]))
-    return torch.cat(parts)
+    files = adversarial_files(plan, directory, cell)
+    return torch.cat([torch.from_numpy(from_npz(path)["x_adv"]) for path in files])
 
 
 def adversarial_files(plan: Plan, directory: Path, cell: Cell) -> list[Path]:

@@ -18,13 +18,14 @@ from torch import nn
 
 from robustkit.contracts import Norm
 from robustkit.engine.certify import Columns, certify_block
+from robustkit.files import write_atomically
 from robustkit.host import Component, Host
 from robustkit.params import as_text
 from robustkit.pipeline.events import Certified, Listener
 from robustkit.pipeline.keys import component_content, key_of, seed_of
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan
-from robustkit.pipeline.store import append, write_atomically
+from robustkit.pipeline.store import append
 from robustkit.pipeline.subjects import Built, file_name
 
 GROUP = 20

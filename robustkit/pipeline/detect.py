@@ -16,12 +16,13 @@ from robustkit.contracts import Data, Poison, Split, Verdict
 from robustkit.data.splits import ArraySplit, fingerprint
 from robustkit.engine.backdoor import Share, backdoor_success
 from robustkit.engine.guard import guarded, judging
+from robustkit.files import write_atomically
 from robustkit.hookspecs import DetectorEntry
 from robustkit.host import Component, Host
 from robustkit.params import UsageError
 from robustkit.pipeline.keys import component_content
 from robustkit.pipeline.pictures import images_as_npz
-from robustkit.pipeline.store import DETECTIONS, parsed, write_atomically
+from robustkit.pipeline.store import DETECTIONS, parsed
 from robustkit.poisons.manifest import manifest
 from robustkit.poisons.planting import goal
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
 import numpy as np
@@ -33,16 +32,3 @@ def adversarial_block(cell: Cell, number: int, arena: Arena, plan: Plan) -> Imag
     fields = ("x_adv", "clean_pred", "adv_pred", "success", "attacked", f"dist_{cell.threat.norm}")
     found: dict[str, Tensor] = {"x": x, "y": y, **{field: getattr(result, field) for field in fields}}
     return {name: values.cpu().numpy() for name, values in found.items()}
-
-
-def packed_images(images: Images) -> bytes:
-    """As npz, without pickle."""
-    content = io.BytesIO()
-    np.savez(content, **images)  # type: ignore[arg-type]
-    return content.getvalue()
-
-
-def unpacked_images(content: bytes) -> Images:
-    """What `packed_images` was given."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}

@@ -12,6 +12,7 @@ from typing import Any
 
 from robustkit.data.images import in_threads
 from robustkit.data.remote import place_of, told
+from robustkit.files import write_atomically
 from robustkit.pipeline.lease import Lease, write_object
 
 _WRITTEN_AT_ONCE = ("blocks", "samples", "pictures", "adversarial")
@@ -149,10 +150,7 @@ class Mirror:
         with told(f"{self.url}/{name}"):
             content: bytes = self._fs.cat_file(f"{self._root}/{name}")
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        part.write_bytes(content)
-        part.replace(path)
+        write_atomically(path, content)
         self._put[name] = _mark(path)
 
     def _name(self, path: Path) -> str:

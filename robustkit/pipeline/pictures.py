@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robustkit.engine.evaluate import Arena, BlockResult
+from robustkit.files import as_npz, from_npz
 
 MOST = 10
 _VALUES = 500_000
@@ -65,18 +65,13 @@ def pictures_of(x: Tensor, y: Tensor, result: BlockResult, arena: Arena, classes
         "attacked": _numpy(result.attacked[here]),
         "success": _numpy(result.success[here]),
     }
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
-    return content.getvalue()
+    return as_npz(arrays, compressed=True)
 
 
 def read_pictures(directory: Path, key: str) -> Mapping[str, np.ndarray] | None:
     """The arrays of one cell; None where none were kept."""
     path = picture_path(directory, key)
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    return from_npz(path) if path.is_file() else None
 
 
 def images_as_npz(images: Mapping[str, Tensor]) -> bytes:
@@ -87,9 +82,7 @@ def images_as_npz(images: Mapping[str, Tensor]) -> bytes:
     """
     shown = [image[0] if image.ndim == 4 else image for image in images.values()]
     arrays = {f"image_{place}": _numpy(image.detach().float().clamp(0, 1)) for place, image in enumerate(shown)}
-    content = io.BytesIO()
-    np.savez_compressed(content, names=np.array(list(images), dtype=np.str_), **arrays)  # type: ignore[arg-type]
-    return content.getvalue()
+    return as_npz({"names": np.array(list(images), dtype=np.str_), **arrays}, compressed=True)
 
 
 def _numpy(values: Tensor) -> np.ndarray:

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from robustkit.data.remote import local_path, refuse_url
 from robustkit.data.shards import cache_folder
+from robustkit.files import write_atomically
 from robustkit.params import UsageError
 from robustkit.pipeline.mirror import Mirror
 from robustkit.pipeline.parquet import encoded, read_parquet
@@ -27,17 +28,6 @@ Record = dict[str, Any]
 Columns = dict[str, np.ndarray]
 DETECTIONS = "detections.jsonl"
 """What was found of backdoors and by detectors, one line a record; see `robustkit.pipeline.inspections`."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file by rename, flushed to disk first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def append(path: Path, content: bytes) -> None:

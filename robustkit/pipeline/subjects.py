@@ -17,6 +17,7 @@ from torch import nn
 
 from robustkit.contracts import Training, TrainingProgress
 from robustkit.engine.guard import generators_kept
+from robustkit.files import write_atomically
 from robustkit.host import Host
 from robustkit.models.build import build_model
 from robustkit.models.weights import load_checkpoint, save_weights, weights_hash
@@ -25,7 +26,7 @@ from robustkit.pipeline.environment import environment
 from robustkit.pipeline.keys import component_content
 from robustkit.pipeline.lineup import Subject
 from robustkit.pipeline.plan import Plan
-from robustkit.pipeline.store import ModelCache, write_atomically
+from robustkit.pipeline.store import ModelCache
 from robustkit.precision import Chosen, choose_precision
 from robustkit.training import history
 from robustkit.training.team import Team, team

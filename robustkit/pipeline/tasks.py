@@ -6,12 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import Protocol
 
+from robustkit.files import from_npz, write_atomically
 from robustkit.pipeline.adversarial import adversarial_files
 from robustkit.pipeline.block import Given, block_rows, given_of
 from robustkit.pipeline.cells import Cell
 from robustkit.pipeline.certified_rows import Asked, Sheet
 from robustkit.pipeline.events import BlockDone, CellStarted, Certified, Listener
-from robustkit.pipeline.image_blocks import Images, unpacked_images
+from robustkit.pipeline.image_blocks import Images
 from robustkit.pipeline.inspections import Inspection, failed_records, keep_records
 from robustkit.pipeline.known import attacks_before, cascade_keys, good_records, keep_block, open_blocks
 from robustkit.pipeline.lineup import Subject
@@ -20,7 +21,7 @@ from robustkit.pipeline.pictures import picture_path
 from robustkit.pipeline.plan import Plan
 from robustkit.pipeline.records import failed_record, now, whole_record
 from robustkit.pipeline.schedule import UNKNOWN
-from robustkit.pipeline.store import Record, RunStore, write_atomically
+from robustkit.pipeline.store import Record, RunStore
 from robustkit.pipeline.subjects import Built
 from robustkit.precision import Chosen
 
@@ -227,7 +228,7 @@ class ImagesTask:
         return packed({"kind": "images", "key": self.key, "blocks": [{"number": number} for number in numbers]})
 
     def keep(self, number: int, parts: Sequence[bytes]) -> None:
-        self.images[number] = unpacked_images(parts[0])
+        self.images[number] = from_npz(parts[0])
 
     def count(self, number: int) -> int:
         self._listen(BlockDone(self._cell, len(self.images), self.blocks))

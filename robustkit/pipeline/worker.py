@@ -18,12 +18,13 @@ from robustkit.contracts import Data
 from robustkit.engine.batching import out_of_memory
 from robustkit.engine.evaluate import Arena
 from robustkit.executors.pool import Fetch
+from robustkit.files import as_npz
 from robustkit.host import Host, default_host
 from robustkit.params import UsageError
 from robustkit.pipeline.block import Given, measure_block
 from robustkit.pipeline.cells import Cell
 from robustkit.pipeline.certified_rows import Asked, certify_group, sheet_content
-from robustkit.pipeline.image_blocks import adversarial_block, packed_images
+from robustkit.pipeline.image_blocks import adversarial_block
 from robustkit.pipeline.inspections import inspect, plan_inspections
 from robustkit.pipeline.keys import key_of
 from robustkit.pipeline.known import content_of
@@ -152,7 +153,7 @@ def _images(base: _Base, plain: dict[str, Any], block: dict[str, Any], _: list[b
     cell = base.cell(plain["key"])
     began = time.perf_counter()
     images = adversarial_block(base.ready(cell), block["number"], base.arena(cell.subject), base.plan)
-    return time.perf_counter() - began, [packed_images(images)]
+    return time.perf_counter() - began, [as_npz(images)]
 
 
 class _Base:

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from robustkit.pipeline.store import write_atomically
+from robustkit.files import write_atomically
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 """For eyes of all kinds (Okabe & Ito 2008, https://jfly.uni-koeln.de/color/); yellow gave way to grey."""

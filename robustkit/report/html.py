@@ -14,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from robustkit.pipeline.store import write_atomically
+from robustkit.files import write_atomically
 from robustkit.report.backdoors import backdoor_lines, backdoor_rows
 from robustkit.report.command import command_line
 from robustkit.report.current import FIGURES, FILE, digest_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustkit.pipeline.store import write_atomically
+from robustkit.files import write_atomically
 from robustkit.report.drawing import Drawing, save
 from robustkit.report.files import markdown
 
