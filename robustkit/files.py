@@ -1,4 +1,7 @@
-"""Files that are there whole or not at all, and arrays in them without pickle."""
+"""Files that are there whole or not at all, and arrays in them without pickle.
+
+The command line imports this at its start: numpy waits for the first array.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -23,6 +28,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def as_npz(arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> bytes:
     """Arrays by name, as the content of an npz file."""
+    import numpy as np
+
     content = io.BytesIO()
     (np.savez_compressed if compressed else np.savez)(content, **arrays)  # type: ignore[arg-type]
     return content.getvalue()
@@ -30,5 +37,7 @@ def as_npz(arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> byt
 
 def from_npz(content: Path | bytes) -> dict[str, np.ndarray]:
     """What `as_npz` was given, from a file or from its content; pickles are refused."""
+    import numpy as np
+
     with np.load(io.BytesIO(content) if isinstance(content, bytes) else content, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
