@@ -46,6 +46,7 @@ def test_the_sdist_holds_the_tests(built: Path) -> None:
     assert any(name.endswith("robustkit/py.typed") for name in names)
 
 
+@pytest.mark.slow
 def test_wheel_and_sdist_run_in_a_fresh_environment(built: Path, tmp_path: Path) -> None:
     """Everything is installed from the package index, as a user's pip does."""
     environment = tmp_path / "venv"

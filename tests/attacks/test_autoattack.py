@@ -27,7 +27,7 @@ def standing(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def hardened() -> tuple[nn.Module, Tensor, Tensor]:
-    """Another architecture on other data, trained on noisy inputs; 60 test images that it gets right."""
+    """Another architecture on other data, trained on noisy inputs; 40 test images that it gets right."""
     known, model = data(), untrained()
     x, y = whole(known.train)
     with torch.random.fork_rng(devices=[]):
@@ -41,7 +41,7 @@ def hardened() -> tuple[nn.Module, Tensor, Tensor]:
     model.requires_grad_(False).eval()
     x, y = whole(known.test)
     right = standing(model, x, y)
-    return model, x[right][:60], y[right][:60]
+    return model, x[right][:40], y[right][:40]
 
 
 _LONG = [pytest.param(norm, eps, marks=pytest.mark.slow) for norm, eps in (("linf", 0.08), ("l2", 1.2))]

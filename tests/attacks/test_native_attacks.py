@@ -219,7 +219,7 @@ def test_targets_are_reached(case: Case, trained: Any) -> None:
 def test_a_norm_that_does_not_fit_is_refused_by_name(entry: AttackEntry, linear: Make) -> None:
     """The entry's norms are exactly those that the attack accepts."""
     model, x, y = linear(samples=3)
-    attack = HOST.build("attack", entry.name).value
+    attack = HOST.build("attack", entry.name, SETTINGS.get(entry.name, {})).value
     attack = attack.on(model) if entry.name == "transfer" else attack
     for norm in NORMS:
         threat = Threat(norm, 1.0)

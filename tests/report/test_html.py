@@ -217,7 +217,10 @@ def test_the_gallery_shows_the_kept_images(make_run: MakeRun) -> None:
     assert f"{100 * kept['adv_confidence'][0]:.1f} %" in cards[0]
 
 
-@pytest.mark.parametrize(("shape", "side"), [((1, 28, 28), 28), ((3, 32, 32), 32), ((3, 160, 160), 96)])
+@pytest.mark.parametrize(
+    ("shape", "side"),
+    [pytest.param((1, 28, 28), 28, marks=pytest.mark.slow), ((3, 32, 32), 32), ((3, 160, 160), 96)],
+)
 def test_eight_defenses_and_ten_attacks_fit_three_megabytes(
     shape: tuple[int, int, int], side: int, make_run: MakeRun
 ) -> None:

@@ -6,7 +6,7 @@ _UNIVERSAL = "one perturbation for samples whose margins point in different dire
 _SINKHORN = {"conjugate_sinkhorn_max_iter": 20, "projected_sinkhorn_max_iter": 20, "kernel_size": 3}
 
 SETTINGS = {
-    "fgsm_minimal": {"step_size": 0.0005, "largest": 1.0},
+    "fgsm_minimal": {"step_size": 0.001, "largest": 0.5},
     "bim": {"steps": 40},
     "pgd": {"steps": 40},
     "pgd_numpy": {"steps": 40},
