@@ -25,7 +25,7 @@ from robustkit.pipeline.block import Given, measure_block
 from robustkit.pipeline.cells import Cell
 from robustkit.pipeline.certified_rows import Asked, certify_group, sheet_content
 from robustkit.pipeline.image_blocks import adversarial_block
-from robustkit.pipeline.inspections import inspect, plan_inspections
+from robustkit.pipeline.inspections import Inspection, inspect, plan_inspections
 from robustkit.pipeline.keys import key_of
 from robustkit.pipeline.known import content_of
 from robustkit.pipeline.lineup import Subject
@@ -116,9 +116,7 @@ def _cell(base: _Base, plain: dict[str, Any], block: dict[str, Any], _: list[byt
 
 def _inspection(base: _Base, plain: dict[str, Any], block: dict[str, Any], given: list[bytes]) -> Answer:
     """Ask a detector, or all detectors of inputs, about a model."""
-    found = next((one for one in plan_inspections(base.plan, default_host()) if one.keys[0] == plain["key"]), None)
-    if found is None:
-        raise UsageError(base.differing())
+    found = base.inspection(plain["key"])
     files = [base.folder / name for name in plain["files"]]
     for path, content in zip(files, given, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,11 +182,19 @@ class _Base:
         plan = make_plan(BenchSpec.from_plain(given, "the driver's spec"), default_host())
         self.plan = dataclasses.replace(plan, data=known.get(plan.data.fingerprint, plan.data))
         self._arenas = arenas
+        self._inspections = plan_inspections(self.plan, default_host())
         self._surrogates = Surrogates(self.plan, default_host(), ModelCache(folder / "cache"), folder)
 
     def cell(self, key: str) -> Cell:
         """The driver's cell."""
         found = next((cell for cell in self.plan.cells if cell.key == key), None)
+        if found is None:
+            raise UsageError(self.differing())
+        return found
+
+    def inspection(self, key: str) -> Inspection:
+        """The driver's inspection, by the first of its keys."""
+        found = next((one for one in self._inspections if one.keys[0] == key), None)
         if found is None:
             raise UsageError(self.differing())
         return found
