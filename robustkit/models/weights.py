@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from torch import Tensor, nn
 
+from robustkit.files import replacing
 from robustkit.models.normalise import Normalised
 from robustkit.params import UsageError, suggest
 
@@ -77,15 +76,8 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
     # clones, because safetensors refuses tensors that share memory
     state = {key: value.cpu().contiguous().clone() for key, value in _tensors(model).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
+    with replacing(path) as part:
         save_file(state, part, metadata={"format": "pt"})
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def weights_hash(model: nn.Module) -> str:

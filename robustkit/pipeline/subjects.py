@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from torch import nn
 
 from robustkit.contracts import Training, TrainingProgress
 from robustkit.engine.guard import generators_kept
-from robustkit.files import write_atomically
+from robustkit.files import replacing, write_atomically
 from robustkit.host import Host
 from robustkit.models.build import build_model
 from robustkit.models.weights import load_checkpoint, save_weights, weights_hash
@@ -282,9 +281,8 @@ def _keep(subject: Subject, cache: ModelCache, about: dict[str, Any], directory:
     target.parent.mkdir(parents=True, exist_ok=True)
     note = target.with_suffix(".json")
     note.unlink(missing_ok=True)  # until it is there again, the weights beside it count for nothing
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    shutil.copyfile(cache.weights(subject.key), part)
-    part.replace(target)
+    with replacing(target) as part:
+        shutil.copyfile(cache.weights(subject.key), part)
     write_atomically(note, json.dumps(about, indent=2).encode())
     epochs = cache.training(subject.key) / history.NAME
     if epochs.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from robustkit.files import replacing
 from robustkit.params import UsageError
 from robustkit.training.history import NAME, Row, read
 
@@ -23,10 +23,8 @@ def copy_history(folder: Path, directory: Path) -> bool:
     source = folder / NAME
     if not source.is_file():
         return False
-    directory.mkdir(parents=True, exist_ok=True)
-    part = directory / f"{NAME}.{os.getpid()}.part"
-    shutil.copyfile(source, part)
-    part.replace(directory / NAME)
+    with replacing(directory / NAME) as part:
+        shutil.copyfile(source, part)
     return True
 
 

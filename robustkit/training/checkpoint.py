@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robustkit.contracts import Recipe
+from robustkit.files import replacing
 from robustkit.params import UsageError
 from robustkit.precision import Chosen
 
@@ -40,13 +40,8 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write by rename: a reader finds the old file or the new one, whole."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            torch.save(vars(self), file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        with replacing(path) as part:
+            torch.save(vars(self), part)
 
 
 def described(recipe: Recipe) -> str:

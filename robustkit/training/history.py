@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from robustkit.files import replacing
+
 NAME = "training.csv"
 COLUMNS = (
     "epoch",
@@ -34,12 +36,9 @@ class History:
     def __init__(self, path: Path, epochs: int) -> None:
         self._path = path
         earlier = [row for row in read(path) if int(row["epoch"] or 0) <= epochs]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(COLUMNS)
             csv.writer(file).writerows([[_text(row[name]) for name in COLUMNS] for row in earlier])
-        part.replace(path)
 
     def add(self, values: Mapping[str, float]) -> None:
         """Add the row of an epoch; names may have spaces, what a column has no value for stays empty."""
