@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from robustkit.contracts import Data, Threat
+from robustkit.contracts import Data
 from robustkit.data.load import load_data
 from robustkit.data.splits import ArraySplit
 from robustkit.hookspecs import DatasetEntry, hookimpl
 from robustkit.host import Host, NameNotFound
 from robustkit.params import ParamError, UsageError
+from tests.made import data_of
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +26,7 @@ def host() -> Host:
 
 def tiny(images: torch.Tensor | None = None) -> Data:
     x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)) if images is None else images
-    part = ArraySplit(x, torch.arange(len(x)) % 2)
-    return Data(
-        name="tiny",
-        classes=("a", "b"),
-        shape=(1, 8, 8),
-        threat=Threat("linf", 0.1),
-        train=part,
-        val=part,
-        test=part,
-        fingerprint="tiny",
-    )
+    return data_of(ArraySplit(x, torch.arange(len(x)) % 2), "ab", name="tiny", fingerprint="tiny")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from robustkit.contracts import Data, Norm, Recipe, Threat, Training
 from robustkit.data.splits import ArraySplit
 from robustkit.training.batches import Batches
 from robustkit.training.seeds import reseed, stream
+from tests.made import data_of
 
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, schedule="constant", momentum=0.0, weight_decay=0.0)
 RADII: dict[Norm, float] = {"linf": 0.1, "l2": 0.5, "l1": 2.0}
@@ -28,17 +29,7 @@ def bars() -> Data:
     x = torch.randint(0, 120, (48, 2, 6, 6), generator=generator)
     for row, label in enumerate(y.tolist()):
         x[row, :, 2 * label : 2 * label + 2] += 100
-    split = ArraySplit(x.to(torch.uint8), y)
-    return Data(
-        name="bars",
-        classes=("a", "b", "c"),
-        shape=(2, 6, 6),
-        threat=Threat("linf", RADII["linf"]),
-        train=split,
-        val=split,
-        test=split,
-        fingerprint="bars",
-    )
+    return data_of(ArraySplit(x.to(torch.uint8), y), threat=Threat("linf", RADII["linf"]))
 
 
 @pytest.fixture

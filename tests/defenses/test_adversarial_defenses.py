@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustkit.contracts import Data, Recipe, Threat, Training
-from robustkit.data.splits import ArraySplit
 from robustkit.defenses.fast_at import FastAT
 from robustkit.defenses.fgsm_at import FGSMAT
 from robustkit.defenses.nfgsm import NFGSM
@@ -24,33 +23,6 @@ from robustkit.training.seeds import reseed, stream
 EPS = 0.1
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, schedule="constant", momentum=0.0, weight_decay=0.0)
 Inner = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
-
-
-@pytest.fixture
-def data() -> Data:
-    generator = torch.Generator().manual_seed(0)
-    y = torch.arange(48) % 3
-    x = torch.randint(0, 120, (48, 2, 6, 6), generator=generator)
-    for row, label in enumerate(y.tolist()):
-        x[row, :, 2 * label : 2 * label + 2] += 100
-    split = ArraySplit(x.to(torch.uint8), y)
-    return Data(
-        name="bars",
-        classes=("a", "b", "c"),
-        shape=(2, 6, 6),
-        threat=Threat("linf", EPS),
-        train=split,
-        val=split,
-        test=split,
-        fingerprint="bars",
-    )
-
-
-@pytest.fixture
-def model() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        return nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(64, 3)).train()
 
 
 def by_hand(model: nn.Module, data: Data, inner: Inner, *, share: float = 0.0, frozen_statistics: bool = True) -> None:
@@ -135,11 +107,11 @@ def trained(defense: object, model: nn.Module, data: Data) -> nn.Module:
     ids=["fgsm", "fgsm-half", "rfgsm", "fast", "fast-half", "nfgsm", "nfgsm-half", "pgd", "pgd-quarter"],
 )
 def test_it_is_the_training_written_out(
-    defense: object, inner: Inner, share: float, model: nn.Module, data: Data
+    defense: object, inner: Inner, share: float, net: nn.Module, bars: Data
 ) -> None:
-    expected, start = copy.deepcopy(model), copy.deepcopy(model)
-    by_hand(expected, data, inner, share=share)
-    found = trained(defense, model, data)
+    expected, start = copy.deepcopy(net), copy.deepcopy(net)
+    by_hand(expected, bars, inner, share=share)
+    found = trained(defense, net, bars)
     assert difference(found, expected) < 1e-5
     assert difference(found, start) > 1e-2
 
@@ -172,33 +144,33 @@ def test_it_is_the_training_written_out(
     ],
 )
 def test_a_wrong_inner_attack_would_be_noticed(
-    defense: object, wrong: Inner, frozen: bool, model: nn.Module, data: Data
+    defense: object, wrong: Inner, frozen: bool, net: nn.Module, bars: Data
 ) -> None:
-    expected = copy.deepcopy(model)
-    by_hand(expected, data, wrong, frozen_statistics=frozen)
-    assert difference(trained(defense, model, data), expected) > 1e-4
+    expected = copy.deepcopy(net)
+    by_hand(expected, bars, wrong, frozen_statistics=frozen)
+    assert difference(trained(defense, net, bars), expected) > 1e-4
 
 
 @pytest.mark.parametrize("defense", [FGSMAT(), RFGSMAT(), FastAT(), NFGSM(), PGDAT()], ids=repr)
 @pytest.mark.parametrize(("norm", "eps"), [("l2", 0.5), ("l1", 2.0)])
-def test_other_norms_train(defense: object, norm: str, eps: float, model: nn.Module, data: Data) -> None:
+def test_other_norms_train(defense: object, norm: str, eps: float, net: nn.Module, bars: Data) -> None:
     training = Training(threat=Threat(norm, eps), recipe=RECIPE, precision="fp32")  # type: ignore[arg-type]
-    found = defense(model, data, training)  # type: ignore[operator]
+    found = defense(net, bars, training)  # type: ignore[operator]
     assert all(bool(torch.isfinite(value).all()) for value in found.state_dict().values())
 
 
-def test_a_norm_without_gradient_steps_is_refused(model: nn.Module, data: Data) -> None:
+def test_a_norm_without_gradient_steps_is_refused(net: nn.Module, bars: Data) -> None:
     training = Training(threat=Threat("l0", 5), recipe=RECIPE, precision="fp32")
     with pytest.raises(UsageError, match="norm=l0"):
-        PGDAT()(model, data, training)
+        PGDAT()(net, bars, training)
 
 
-def test_all_clean_is_ordinary_training(model: nn.Module, data: Data) -> None:
+def test_all_clean_is_ordinary_training(net: nn.Module, bars: Data) -> None:
     from robustkit.defenses.standard import Standard
 
-    other = copy.deepcopy(model)
-    one = trained(PGDAT(clean_share=1.0), model, data)
-    assert difference(one, trained(Standard(), other, data)) == 0
+    other = copy.deepcopy(net)
+    one = trained(PGDAT(clean_share=1.0), net, bars)
+    assert difference(one, trained(Standard(), other, bars)) == 0
 
 
 @pytest.mark.parametrize("given", [{"steps": 0}, {"clean_share": 1.5}, {"step_size": -0.1}])

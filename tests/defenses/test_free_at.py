@@ -15,6 +15,7 @@ from robustkit.data.splits import ArraySplit
 from robustkit.defenses.free_at import FreeAT
 from robustkit.params import ParamError
 from robustkit.training.batches import Batches
+from tests.made import data_of
 
 EPS, REPLAYS = 0.2, 3
 RECIPE = Recipe(epochs=7, batch_size=16, lr=0.05, schedule="cyclic", momentum=0.9, weight_decay=1e-3)
@@ -32,17 +33,9 @@ def bars(count: int) -> ArraySplit:
 
 @pytest.fixture
 def data() -> Data:
-    train = bars(50)  # three batches of 16, two samples over
-    return Data(
-        name="bars",
-        classes=("a", "b", "c"),
-        shape=(1, 6, 6),
-        threat=Threat("linf", EPS),
-        train=train,
-        val=bars(9),
-        test=bars(9),
-        fingerprint="bars",
-    )
+    return data_of(
+        bars(50), val=bars(9), test=bars(9), threat=Threat("linf", EPS)
+    )  # three batches of 16, two samples over
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from robustkit.defenses.linear_at import LinearAT, worst_loss
 from robustkit.defenses.standard import Standard
 from robustkit.params import UsageError
 from robustkit.testing import small
+from tests.made import data_of
 
 Array = np.ndarray
 Kind = Literal["logistic", "hinge"]
@@ -38,16 +39,7 @@ def as_data(x: Array, y: Array) -> Data:
     images, labels = torch.from_numpy(x).reshape(-1, 1, 2, 3), torch.from_numpy(y > 0).long()
     train = ArraySplit(images, labels)
     none = ArraySplit(images[:0], labels[:0])
-    return Data(
-        name="clouds",
-        classes=("a", "b"),
-        shape=(1, 2, 3),
-        threat=Threat("linf", 0.05),
-        train=train,
-        val=none,
-        test=train,
-        fingerprint="clouds",
-    )
+    return data_of(train, "ab", val=none, threat=Threat("linf", 0.05))
 
 
 def fitted(

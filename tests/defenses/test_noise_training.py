@@ -4,26 +4,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit.contracts import Data, Recipe, Threat, Training
+from robustkit.contracts import Recipe, Threat, Training
 from robustkit.data.splits import ArraySplit
 from robustkit.defenses.noise import NoiseTraining
 from robustkit.params import ParamError
+from tests.made import data_of
 
 SIGMA = 0.4
 
 
 def test_the_noise_is_gaussian_of_the_given_sigma_new_each_time_and_not_clipped() -> None:
     grey = ArraySplit(torch.full((64, 1, 8, 8), 102, dtype=torch.uint8), torch.arange(64) % 2)
-    data = Data(
-        name="grey",
-        classes=("a", "b"),
-        shape=(1, 8, 8),
-        threat=Threat("l2", 0.5),
-        train=grey,
-        val=grey,
-        test=grey,
-        fingerprint="grey",
-    )
+    data = data_of(grey, "ab", threat=Threat("l2", 0.5))
     seen: list[Tensor] = []
 
     class Spy(nn.Module):

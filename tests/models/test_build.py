@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from robustkit.contracts import Data, Threat
+from robustkit.contracts import Data
 from robustkit.data.splits import ArraySplit
 from robustkit.host import Host, NameNotFound
 from robustkit.models.build import build_model
 from robustkit.models.normalise import Normalise, Normalised
 from robustkit.models.weights import weights_hash
 from robustkit.params import ParamError, UsageError
+from tests.made import data_of
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +28,7 @@ def host() -> Host:
 
 def made_for(shape: tuple[int, int, int], classes: int = 10) -> Data:
     part = ArraySplit(torch.zeros(1, *shape), torch.zeros(1, dtype=torch.int64))
-    return Data(
-        name="made",
-        classes=tuple(str(k) for k in range(classes)),
-        shape=shape,
-        threat=Threat("linf", 0.1),
-        train=part,
-        val=part,
-        test=part,
-        fingerprint="made",
-        mean=(0.4,) * shape[0],
-        std=(0.2,) * shape[0],
-    )
+    return data_of(part, map(str, range(classes)), mean=(0.4,) * shape[0], std=(0.2,) * shape[0])
 
 
 @pytest.fixture

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from robustkit.contracts import Data, Threat
+from robustkit.contracts import Data
 from robustkit.data.load import load_data
 from robustkit.data.splits import ArraySplit, Subset
 from robustkit.host import Host
 from robustkit.models.build import build_model
 from robustkit.models.weights import load_checkpoint
+from tests.made import data_of
 
 
 @pytest.fixture
@@ -47,18 +48,9 @@ def test_cifar_resnet20(real_data: Path, here: str) -> None:
     with np.load(real_data / "cifar10" / "test.npz") as file:
         test = ArraySplit(torch.from_numpy(file["x"]), torch.from_numpy(file["y"]).long())
     part = Subset(test, torch.arange(1000))
-    data = Data(
-        name="cifar10 test",
-        classes=tuple("0123456789"),
-        shape=(3, 32, 32),
-        threat=Threat("linf", 8 / 255),
-        train=part,
-        val=part,
-        test=part,
-        fingerprint="",
-        mean=(0.1, 0.2, 0.3),  # must not be applied to a whole model
-        std=(9.0, 9.0, 9.0),
-    )
+    data = data_of(
+        part, "0123456789", mean=(0.1, 0.2, 0.3), std=(9.0, 9.0, 9.0)
+    )  # must not be applied to a whole model
     model = build_model(f"{here}:resnet20", data, host=host)
     load_checkpoint(model, real_data / "reference_models" / "cifar10_resnet20.safetensors")
     assert errors(model, data) / 1000 == pytest.approx(0.0827, abs=0.018)  # two standard errors

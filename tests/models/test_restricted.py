@@ -7,27 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from robustkit.contracts import Data, Threat
+from robustkit.contracts import Data
 from robustkit.data.splits import ArraySplit
 from robustkit.host import Host
 from robustkit.imagenet import CLASSES, RESTRICTED
 from robustkit.models.build import build_model
 from robustkit.models.restricted import Restricted
 from robustkit.params import UsageError
+from tests.made import data_of
 
 
 def restricted_data() -> Data:
-    part = ArraySplit(torch.zeros(1, 3, 8, 8), torch.zeros(1, dtype=torch.int64))
-    return Data(
-        name="made",
-        classes=tuple(RESTRICTED),
-        shape=(3, 8, 8),
-        threat=Threat("linf", 0.1),
-        train=part,
-        val=part,
-        test=part,
-        fingerprint="made",
-    )
+    return data_of(ArraySplit(torch.zeros(1, 3, 8, 8), torch.zeros(1, dtype=torch.int64)), RESTRICTED)
 
 
 def network(outputs: int) -> nn.Module:

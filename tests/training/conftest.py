@@ -6,6 +6,7 @@ from torch import nn
 
 from robustkit.contracts import Data, Recipe, Threat, Training
 from robustkit.data.splits import ArraySplit
+from tests.made import data_of
 
 
 def make_data(count: int = 64) -> Data:
@@ -15,17 +16,7 @@ def make_data(count: int = 64) -> Data:
     x = torch.randint(0, 120, (count, 1, 6, 6), generator=generator, dtype=torch.uint8)
     for row, label in enumerate(y.tolist()):
         x[row, 0, 2 * label : 2 * label + 2] += 90
-    split = ArraySplit(x, y)
-    return Data(
-        name="bars",
-        classes=("a", "b", "c"),
-        shape=(1, 6, 6),
-        threat=Threat("linf", 0.1),
-        train=split,
-        val=split,
-        test=split,
-        fingerprint="bars",
-    )
+    return data_of(ArraySplit(x, y))
 
 
 def make_model(normalise: bool = False) -> nn.Module:

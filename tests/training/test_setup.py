@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustkit.contracts import Data, Recipe, Threat, Training
+from robustkit.contracts import Data, Recipe, Training
 from robustkit.data.splits import ArraySplit
 from robustkit.params import UsageError
 from robustkit.training import setup
 from robustkit.training.loop import train
 from robustkit.training.method import OnExamples
 from robustkit.training.setup import make_optimizer, turn_channels_last
+from tests.made import data_of
 
 RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05)
 
@@ -22,17 +23,7 @@ RECIPE = Recipe(epochs=2, batch_size=8, lr=0.05)
 def data() -> Data:
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (32, 3, 6, 6), generator=generator, dtype=torch.uint8)
-    split = ArraySplit(x, torch.arange(32) % 2)
-    return Data(
-        name="noise",
-        classes=("a", "b"),
-        shape=(3, 6, 6),
-        threat=Threat("linf", 0.1),
-        train=split,
-        val=split,
-        test=split,
-        fingerprint="noise",
-    )
+    return data_of(ArraySplit(x, torch.arange(32) % 2), "ab")
 
 
 class Viewing(nn.Module):

@@ -10,12 +10,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from robustkit.contracts import Data, Recipe, Threat, Training, TrainingProgress
+from robustkit.contracts import Data, Recipe, Training, TrainingProgress
 from robustkit.data.splits import ArraySplit
 from robustkit.params import UsageError
 from robustkit.training.loop import train
 from robustkit.training.method import OnExamples
 from robustkit.training.perturbation import Perturbation
+from tests.made import data_of
 
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.02, schedule="step", weight_decay=0.0)
 STEP = Perturbation(start="clean", steps=1, step_size=1.0)
@@ -40,17 +41,7 @@ def data() -> Data:
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(48) % 2
     x = torch.randint(0, 100, (48, 1, 4, 4), generator=generator) + 150 * y[:, None, None, None]
-    split = ArraySplit(x.to(torch.uint8), y)
-    return Data(
-        name="grey",
-        classes=("a", "b"),
-        shape=(1, 4, 4),
-        threat=Threat("linf", 0.1),
-        train=split,
-        val=split,
-        test=Forbidden(),
-        fingerprint="grey",
-    )
+    return data_of(ArraySplit(x.to(torch.uint8), y), "ab", test=Forbidden())
 
 
 @pytest.fixture

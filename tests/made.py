@@ -1,0 +1,18 @@
+"""Data sets made of a few images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from robustkit.contracts import Data, Split, Threat
+
+
+def data_of(images: Split, classes: Iterable[str] = "abc", **fields: Any) -> Data:
+    """These images as all three parts of a data set, against Linf at 0.1; `fields` replace those of `Data`."""
+    first, _ = images.batch(torch.arange(1))
+    given = {"train": images, "val": images, "test": images, "threat": Threat("linf", 0.1)}
+    named = {"name": "made", "fingerprint": "made", "classes": tuple(classes), "shape": tuple(first.shape[1:])}
+    return Data(**{**given, **named, **fields})
