@@ -61,6 +61,7 @@ def test_machines_that_share_no_cache_are_told(tmp_path: Path) -> None:
     assert any("put ROBUSTKIT_CACHE on a file system that all machines share" in error for _, _, error in found)
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model_and_the_next_call_finds_it(tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),

@@ -16,7 +16,7 @@ def make_data(count: int = 64) -> Data:
     x = torch.randint(0, 120, (count, 1, 6, 6), generator=generator, dtype=torch.uint8)
     for row, label in enumerate(y.tolist()):
         x[row, 0, 2 * label : 2 * label + 2] += 90
-    return data_of(ArraySplit(x, y))
+    return data_of(ArraySplit(x, y), name="bars")
 
 
 def make_model(normalise: bool = False) -> nn.Module:

@@ -84,6 +84,7 @@ def test_where_the_parts_matter_the_processes_still_agree(name: str, both: tuple
     assert abs(one[-1] - two[-1]) < 0.5
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_alone_or_together(both: tuple[Path, Path], tmp_path: Path) -> None:
     killed = run(2, tmp_path / "killed", "free", stop_after=1)
     assert killed.returncode != 0

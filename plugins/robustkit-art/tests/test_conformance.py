@@ -7,6 +7,6 @@ import robustkit_art
 from robustkit import testing
 
 
-@testing.parametrize(robustkit_art, slow=("brendel_bethge-*",))
+@testing.parametrize(robustkit_art, slow=("brendel_bethge-*", "zoo-*", "geoda-*"))
 def test_conformance(check: testing.Check) -> None:
     check()
