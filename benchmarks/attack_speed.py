@@ -1,13 +1,15 @@
 """Is an attack faster through RobustKit than called by hand? Is the native one?
 
     python benchmarks/attack_speed.py --data-dir FOLDER --cifar FILE.npz [--only cnn|resnet18|resnet20] [--rounds 5]
+        [--network NAME] [--cases FGSM,PGD-20] [--samples N] [--dear N] [--work FILE] [-o FOLDER]
 
 FOLDER holds Fashion-MNIST as the data set `fashion_mnist` wants it; FILE holds arrays x (N, 3, 32, 32) uint8 and y
 (N,), of which the first 2,500 are used; resnet20 is an undefended network that others trained. For each attack: the
 library called directly as its documentation shows (`direct.py`), the same through RobustKit, and the native one, in
 turn in one process, all in float32 at equal settings. Robust accuracies are judged alike: right on the clean input,
 and not misclassified inside of the ball. The floor is a bare loop of as many forward passes and input gradients as the
-native attack needed.
+native attack needed. What is done stands in --work, a line a case, and is not measured again; the pages show the last
+measurement of each case.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -29,6 +33,7 @@ import numpy as np
 import pandas as pd
 import torch
 from machine import spread, stated
+from records import Records
 from reference_networks import reference_network
 from torch import Tensor, nn
 
@@ -36,6 +41,7 @@ import robustkit
 from robustkit.contracts import Norm, Threat
 from robustkit.data.load import load_data
 from robustkit.engine.evaluate import Arena, BlockResult
+from robustkit.files import as_npz, write_atomically
 from robustkit.host import default_host
 from robustkit.norms import distance
 from robustkit.precision import search_model
@@ -341,10 +347,10 @@ def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, 
         result = through(case.native, arena, x, y, threat, turn, native)
         floors.append(floor(model, x, y, result.forwards, result.backwards))
         checks.append(verification(model, x))
+    of = {"attack": case.title, "norm": case.norm, "images": str(len(x)), "rounds": str(rounds)}
     rows = [
         {
-            "attack": case.title,
-            "norm": case.norm,
+            **of,
             "library": name,
             "direct s": spread(hands[name].seconds),
             "direct robust": f"{100 * hands[name].accuracy:.1f}",
@@ -359,8 +365,7 @@ def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, 
     total = bare + statistics.median(checks)
     rows.append(
         {
-            "attack": case.title,
-            "norm": case.norm,
+            **of,
             "library": "native",
             "direct s": f"{hands[fastest].median:.3f} ({fastest}, the fastest)",
             "direct robust": f"{100 * hands[fastest].accuracy:.1f}",
@@ -373,50 +378,108 @@ def measure(case: Case, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, 
     return rows
 
 
-Subjects = Callable[[argparse.Namespace], tuple[dict[str, nn.Module], Tensor, Tensor, float, float]]
+@dataclass(frozen=True)
+class Subject:
+    """Networks by name, made when asked for; images, labels, eps in linf and l2."""
+
+    networks: dict[str, Callable[[], nn.Module]]
+    x: Tensor
+    y: Tensor
+    eps: float
+    eps2: float
 
 
-def cnn(given: argparse.Namespace) -> tuple[dict[str, nn.Module], Tensor, Tensor, float, float]:
-    """Two networks on Fashion-MNIST, trained for three epochs; images, labels, eps in linf and l2."""
+def cnn(given: argparse.Namespace) -> Subject:
+    """Two networks on Fashion-MNIST, trained for three epochs."""
     settings = {"dataset": "fashion_mnist", "model": "cnn", "precision": "fp32", "data_dir": str(given.data_dir)}
-    models = {
-        defense: robustkit.train(defense, recipe={"epochs": 3}, norm="linf", eps=0.1, **settings)
+    networks = {
+        defense: partial(robustkit.train, defense, recipe={"epochs": 3}, norm="linf", eps=0.1, **settings)
         for defense in ("standard", "pgd_at")
     }
     data = load_data("fashion_mnist", host=default_host(), data_dir=given.data_dir)
-    return models, *data.test.batch(torch.arange(given.samples or 200)), 0.1, 1.0
+    return Subject(networks, *data.test.batch(torch.arange(given.samples or 200)), 0.1, 1.0)
 
 
-def resnet18(given: argparse.Namespace) -> tuple[dict[str, nn.Module], Tensor, Tensor, float, float]:
-    """Two ResNet-18 on a few CIFAR-10 images, trained for four epochs: not good ones, but of the real size."""
+def resnet18(given: argparse.Namespace) -> Subject:
+    """Two ResNet-18 on a few CIFAR-10 images, trained for a few epochs: not good ones, but of the real size."""
     with np.load(given.cifar) as arrays:
         x, y = arrays["x"][:2500], arrays["y"][:2500].astype(np.int64)
     path = Path(tempfile.gettempdir()) / "robustkit_attack_speed.npz"
-    np.savez(path, x_train=x[:2000], y_train=y[:2000], x_test=x[2000:], y_test=y[2000:])
+    if not path.is_file():
+        write_atomically(
+            path, as_npz({"x_train": x[:2000], "y_train": y[:2000], "x_test": x[2000:], "y_test": y[2000:]})
+        )
     settings = {"dataset": f"npz:{path}", "model": "resnet18", "precision": "fp32"}
-    recipe = {"epochs": 4, "batch_size": 50, "lr": 0.05, "augment": "none", "ramp": 0.0}
-    models = {
-        defense: robustkit.train(defense, recipe=recipe, norm="linf", eps=8 / 255, **settings)
-        for defense in ("standard", "rfgsm_at")
+    recipe = {"batch_size": 50, "lr": 0.05, "augment": "none", "ramp": 0.0}
+    networks = {
+        defense: partial(
+            robustkit.train, defense, recipe={**recipe, "epochs": epochs}, norm="linf", eps=8 / 255, **settings
+        )
+        for defense, epochs in (("standard", 10), ("rfgsm_at", 5))
     }
     data = load_data(f"npz:{path}", host=default_host())
-    return models, *data.test.batch(torch.arange(given.samples or 16)), 8 / 255, 0.5
+    return Subject(networks, *data.test.batch(torch.arange(given.samples or 16)), 8 / 255, 0.5)
 
 
-def resnet20(given: argparse.Namespace) -> tuple[dict[str, nn.Module], Tensor, Tensor, float, float]:
+def resnet20(given: argparse.Namespace) -> Subject:
     """An undefended CIFAR-10 network of 91.7 % that others trained, in the folder ROBUSTKIT_DATA."""
     folder = os.environ.get("ROBUSTKIT_DATA")
     if not folder:
         raise SystemExit("resnet20 needs the reference models: set ROBUSTKIT_DATA to their folder, or give --only cnn")
-    model = reference_network("cifar10_resnet20", Path(folder))
+    name = "cifar10_resnet20"
     count = given.samples or 64
     with np.load(Path(folder) / "cifar10" / "test.npz") as arrays:
         x, y = torch.from_numpy(arrays["x"][:count]), torch.from_numpy(arrays["y"][:count].astype(np.int64))
-    return {"cifar10_resnet20": model}, x.float() / 255, y, 8 / 255, 0.5
+    return Subject({name: partial(reference_network, name, Path(folder))}, x.float() / 255, y, 8 / 255, 0.5)
 
 
-SUBJECTS: dict[str, Subjects] = {"cnn": cnn, "resnet18": resnet18, "resnet20": resnet20}
+SUBJECTS: dict[str, Callable[[argparse.Namespace], Subject]] = {"cnn": cnn, "resnet18": resnet18, "resnet20": resnet20}
 DEAR = {"cnn": 12, "resnet18": 4, "resnet20": 12}
+
+
+def measured(
+    name: str, network: str, subject: Subject, given: argparse.Namespace, work: Records
+) -> list[dict[str, Any]]:
+    """A record a case: what stands in `work`, and what is asked for besides."""
+    model, clean = None, 0.0
+    asked = given.network in (None, network)
+    found = []
+    for case in (*gradient_cases(subject.eps, subject.eps2), *other_cases()):
+        dear = given.dear or DEAR[name]
+        x, y = (subject.x[:dear], subject.y[:dear]) if case.dear else (subject.x, subject.y)
+        key = {"subject": name, "network": network, "attack": case.title, "norm": case.norm}
+        settings = {"native": case.native, "images": len(x), "rounds": given.rounds, "version": robustkit.__version__}
+        record = work.find(**key, **settings)
+        if record is None and asked and (not given.cases or case.title in given.cases.split(",")):
+            if model is None:
+                model = subject.networks[network]().eval()
+                with torch.no_grad():
+                    right = model(subject.x).argmax(dim=1) == subject.y
+                clean = float(right.float().mean())
+            threat = Threat(case.norm, subject.eps2 if case.norm == "l2" else subject.eps)
+            rows = measure(case, model, x, y, threat, given.rounds)
+            record = work.add({**key, **settings, "clean": clean, "stated": stated(), "rows": rows})
+            sys.stderr.write(f"{name} {network} {case.title} {case.norm}\n")
+        record = record or work.find(**key)
+        if record is not None:
+            found.append(record)
+    return found
+
+
+def page(name: str, subject: Subject, records: dict[str, list[dict[str, Any]]]) -> str:
+    """The records by network, as people read them."""
+    machines = dict.fromkeys(record["stated"] for found in records.values() for record in found)
+    out = [
+        f"# Attacks by hand and through RobustKit: {name}\n",
+        "Seconds: median [min, max] of the rounds, after one to warm up. Repeat with "
+        f"`python benchmarks/attack_speed.py --only {name}`; its head says what the columns are.\n",
+        *(f"{machine} Float32; linf {subject.eps:.4g}, l2 {subject.eps2:g}.\n" for machine in machines),
+    ]
+    for network, found in records.items():
+        if found:
+            out.append(f"## `{network}`, clean {100 * found[-1]['clean']:.1f} %\n")
+            out.append(markdown(pd.DataFrame([row for record in found for row in record["rows"]]).fillna("–")))
+    return "\n".join([*out, NOTES.read_text(encoding="utf-8")])
 
 
 def main() -> None:
@@ -424,41 +487,19 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--cifar", type=Path)
     parser.add_argument("--only", choices=sorted(SUBJECTS))
+    parser.add_argument("--network", help="such as standard; by default all")
     parser.add_argument("--cases", help="titles by comma, such as FGSM,PGD-20; by default all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, help="images; by default 200 for cnn, 16 for resnet18, 64 for resnet20")
     parser.add_argument("--dear", type=int, help="images for dear attacks; by default 12, 4 and 12")
+    parser.add_argument("--work", type=Path, default=Path("runs/attack_speed_benchmark.jsonl"))
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     given = parser.parse_args()
+    work = Records(given.work)
     for name in [given.only] if given.only else SUBJECTS:
-        models, x, y, eps, eps2 = SUBJECTS[name](given)
-        path = given.output / f"attack_speed_{name}.md"
-        dear = given.dear or DEAR[name]
-        out = [
-            f"# Attacks by hand and through RobustKit: {name}\n",
-            "Seconds: median [min, max] of the rounds. Repeat with `python benchmarks/attack_speed.py "
-            f"--only {name}`; its head says what the columns are.\n",
-            stated() + f" {given.rounds} rounds after one to warm up; {len(x)} images ({dear} for dear attacks); "
-            f"linf {eps:.4g}, l2 {eps2:g}; float32.\n",
-        ]
-        for defense, model in models.items():
-            model.eval()
-            with torch.no_grad():
-                clean = float((model(x).argmax(dim=1) == y).float().mean())
-            out.append(f"## `{defense}`, clean {100 * clean:.1f} %\n")
-            rows: list[dict[str, str]] = []
-            for case in (*gradient_cases(eps, eps2), *other_cases()):
-                if given.cases and case.title not in given.cases.split(","):
-                    continue
-                count = dear if case.dear else len(x)
-                threat = Threat(case.norm, eps2 if case.norm == "l2" else eps)
-                rows += measure(case, model, x[:count], y[:count], threat, given.rounds)
-                sys.stderr.write(f"{name} {defense} {case.title} {case.norm}\n")
-                table = markdown(pd.DataFrame(rows).fillna("–"))
-                given.output.mkdir(parents=True, exist_ok=True)  # at once: an interrupt loses one case
-                path.write_text("\n".join([*out, table]), encoding="utf-8")
-            out.append(table)
-        path.write_text("\n".join([*out, NOTES.read_text(encoding="utf-8")]), encoding="utf-8")
+        subject = SUBJECTS[name](given)
+        records = {network: measured(name, network, subject, given, work) for network in subject.networks}
+        write_atomically(given.output / f"attack_speed_{name}.md", page(name, subject, records).encode())
 
 
 if __name__ == "__main__":

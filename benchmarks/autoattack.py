@@ -12,7 +12,6 @@ benchmarks/results/autoattack.md.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from agreement import LastWord, fell
 from machine import stated
+from records import Records
 from reference_networks import reference_network
 
 import robustkit
@@ -172,29 +172,21 @@ def main() -> None:
     given = parser.parse_args()
     host = default_host()
     every = []
-    done = read(given.work)
+    work = Records(given.work)
     for number, case in enumerate(CASES):
         wanted = given.dear if case.data == "cifar10" else given.samples
         few = min(given.few, wanted)
         ours = [host.build("attack", text).value.stages(case.threat.norm) for text in OURS]
         key = f"{robustkit.__version__} {case} {wanted} {few} {ours}"
-        if key not in done:
+        done = work.find(key=key)
+        if done is None:
             model = network_of(case, given.data) if not given.cases or number in given.cases else None
             if model is None:
                 continue
             x, y = images_of(case, given.data, wanted, host)
-            done[key] = measure(case, model, x, y, few, host)
-            given.work.parent.mkdir(parents=True, exist_ok=True)
-            with given.work.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "rows": done[key]}) + "\n")
-        every.append((case, wanted, done[key]))
+            done = work.add({"key": key, "rows": measure(case, model, x, y, few, host)})
+        every.append((case, wanted, done["rows"]))
         write(given.output, every)
-
-
-def read(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of networks that are done, by what they were measured with."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return {line["key"]: line["rows"] for line in map(json.loads, lines)}
 
 
 def write(path: Path, every: list[tuple[Case, int, list[dict[str, Any]]]]) -> None:

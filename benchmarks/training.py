@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import statistics
 import sys
 import time
@@ -31,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 from machine import stated
+from records import Records
 from torch import Tensor, nn
 
 import robustkit
@@ -69,37 +69,24 @@ PART = 500
 NOBODY = {"limit": 0, "clean": 0, "pgd": 0, "apgd": 0, "worst": 0}
 
 
-class Work:
+class Work(Records):
     """The folder of what is finished."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._path = folder / "records.jsonl"
-
-    def find(self, **key: Any) -> Record | None:
-        """The last record whose fields are these."""
-        return next(reversed(self._all(key)), None)
+        super().__init__(folder / "records.jsonl")
+        self._folder = folder
 
     def furthest(self, limit: int, **key: Any) -> Record:
         """The record of the most images up to `limit`; that of none, where there is none."""
-        return max((r for r in self._all(key) if r["limit"] <= limit), key=lambda r: r["limit"], default=NOBODY)
-
-    def _all(self, key: dict[str, Any]) -> list[Record]:
-        if not self._path.is_file():
-            return []
-        records = (json.loads(line) for line in self._path.read_text().splitlines() if line.endswith("}"))
-        return [record for record in records if all(record.get(name) == value for name, value in key.items())]
+        return max((r for r in self.every(**key) if r["limit"] <= limit), key=lambda r: r["limit"], default=NOBODY)
 
     def add(self, record: Record) -> Record:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
         print(record, flush=True)
-        return record
+        return super().add(record)
 
     def weights(self, label: str, seed: int, settings: str) -> Path:
         name = "".join(letter if letter.isalnum() else "-" for letter in f"{settings} {label} {seed}")
-        return self.folder / f"{name}.safetensors"
+        return self._folder / f"{name}.safetensors"
 
 
 @contextlib.contextmanager
