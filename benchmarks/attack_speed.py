@@ -418,7 +418,7 @@ def resnet18(given: argparse.Namespace) -> Subject:
         for defense, epochs in (("standard", 10), ("rfgsm_at", 5))
     }
     data = load_data(f"npz:{path}", host=default_host())
-    return Subject(networks, *data.test.batch(torch.arange(given.samples or 16)), 8 / 255, 0.5)
+    return Subject(networks, *data.test.batch(torch.arange(given.samples or 8)), 8 / 255, 0.5)
 
 
 def resnet20(given: argparse.Namespace) -> Subject:
@@ -427,14 +427,14 @@ def resnet20(given: argparse.Namespace) -> Subject:
     if not folder:
         raise SystemExit("resnet20 needs the reference models: set ROBUSTKIT_DATA to their folder, or give --only cnn")
     name = "cifar10_resnet20"
-    count = given.samples or 64
+    count = given.samples or 16
     with np.load(Path(folder) / "cifar10" / "test.npz") as arrays:
         x, y = torch.from_numpy(arrays["x"][:count]), torch.from_numpy(arrays["y"][:count].astype(np.int64))
     return Subject({name: partial(reference_network, name, Path(folder))}, x.float() / 255, y, 8 / 255, 0.5)
 
 
 SUBJECTS: dict[str, Callable[[argparse.Namespace], Subject]] = {"cnn": cnn, "resnet18": resnet18, "resnet20": resnet20}
-DEAR = {"cnn": 12, "resnet18": 4, "resnet20": 12}
+DEAR = {"cnn": 12, "resnet18": 2, "resnet20": 4}
 
 
 def measured(
@@ -490,8 +490,8 @@ def main() -> None:
     parser.add_argument("--network", help="such as standard; by default all")
     parser.add_argument("--cases", help="titles by comma, such as FGSM,PGD-20; by default all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--samples", type=int, help="images; by default 200 for cnn, 16 for resnet18, 64 for resnet20")
-    parser.add_argument("--dear", type=int, help="images for dear attacks; by default 12, 4 and 12")
+    parser.add_argument("--samples", type=int, help="images; by default 200 for cnn, 8 for resnet18, 16 for resnet20")
+    parser.add_argument("--dear", type=int, help="images for dear attacks; by default 12, 2 and 4")
     parser.add_argument("--work", type=Path, default=Path("runs/attack_speed_benchmark.jsonl"))
     parser.add_argument("-o", "--output", type=Path, default=RESULT)
     given = parser.parse_args()
