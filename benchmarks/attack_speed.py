@@ -405,10 +405,8 @@ def resnet18(given: argparse.Namespace) -> Subject:
     with np.load(given.cifar) as arrays:
         x, y = arrays["x"][:2500], arrays["y"][:2500].astype(np.int64)
     path = Path(tempfile.gettempdir()) / "robustkit_attack_speed.npz"
-    if not path.is_file():
-        write_atomically(
-            path, as_npz({"x_train": x[:2000], "y_train": y[:2000], "x_test": x[2000:], "y_test": y[2000:]})
-        )
+    split = {"x_train": x[:2000], "y_train": y[:2000], "x_test": x[2000:], "y_test": y[2000:]}
+    write_atomically(path, as_npz(split))  # at each call: FILE may be another one
     settings = {"dataset": f"npz:{path}", "model": "resnet18", "precision": "fp32"}
     recipe = {"batch_size": 50, "lr": 0.05, "augment": "none", "ramp": 0.0}
     networks = {
@@ -443,9 +441,9 @@ def measured(
     """A record a case: what stands in `work`, and what is asked for besides."""
     model, clean = None, 0.0
     asked = given.network in (None, network)
+    dear = given.dear or DEAR[name]
     found = []
     for case in (*gradient_cases(subject.eps, subject.eps2), *other_cases()):
-        dear = given.dear or DEAR[name]
         x, y = (subject.x[:dear], subject.y[:dear]) if case.dear else (subject.x, subject.y)
         key = {"subject": name, "network": network, "attack": case.title, "norm": case.norm}
         settings = {"native": case.native, "images": len(x), "rounds": given.rounds, "version": robustkit.__version__}
