@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file by rename, flushed to disk first."""
     with replacing(path) as part:
         part.write_bytes(content)
+
+
+def copy_atomically(source: Path, path: Path) -> None:
+    """Copy a file by rename, flushed to disk first."""
+    with replacing(path) as part:
+        shutil.copyfile(source, part)
 
 
 def as_npz(arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> bytes:

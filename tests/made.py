@@ -13,6 +13,14 @@ from robustkit.contracts import Data, Split, Threat
 def data_of(images: Split, classes: Iterable[str] = "abc", **fields: Any) -> Data:
     """These images as all three parts of a data set, against Linf at 0.1; `fields` replace those of `Data`."""
     first, _ = images.batch(torch.arange(1))
-    given = {"train": images, "val": images, "test": images, "threat": Threat("linf", 0.1)}
-    named = {"name": "made", "fingerprint": "made", "classes": tuple(classes), "shape": tuple(first.shape[1:])}
-    return Data(**{**given, **named, **fields})
+    given: dict[str, Any] = {
+        "name": "made",
+        "classes": tuple(classes),
+        "shape": tuple(first.shape[1:]),
+        "threat": Threat("linf", 0.1),
+        "train": images,
+        "val": images,
+        "test": images,
+        "fingerprint": "made",
+    }
+    return Data(**given | fields)

@@ -16,7 +16,7 @@ from torch import nn
 
 from robustkit.contracts import Training, TrainingProgress
 from robustkit.engine.guard import generators_kept
-from robustkit.files import replacing, write_atomically
+from robustkit.files import copy_atomically, write_atomically
 from robustkit.host import Host
 from robustkit.models.build import build_model
 from robustkit.models.weights import load_checkpoint, save_weights, weights_hash
@@ -278,15 +278,13 @@ def _kept(subject: Subject, directory: Path) -> tuple[Path, dict[str, Any]] | No
 def _keep(subject: Subject, cache: ModelCache, about: dict[str, Any], directory: Path) -> None:
     """Give the run directory weights, provenance, the table of epochs and TensorBoard events."""
     target = kept_path(subject.label, subject.seed, directory)
-    target.parent.mkdir(parents=True, exist_ok=True)
     note = target.with_suffix(".json")
     note.unlink(missing_ok=True)  # until it is there again, the weights beside it count for nothing
-    with replacing(target) as part:
-        shutil.copyfile(cache.weights(subject.key), part)
+    copy_atomically(cache.weights(subject.key), target)
     write_atomically(note, json.dumps(about, indent=2).encode())
     epochs = cache.training(subject.key) / history.NAME
     if epochs.is_file():
-        shutil.copyfile(epochs, target.with_suffix(".training.csv"))
+        copy_atomically(epochs, target.with_suffix(".training.csv"))
     events = cache.training(subject.key) / "tensorboard"
     if events.is_dir():
         shutil.copytree(events, directory / "tensorboard" / target.stem, dirs_exist_ok=True)

@@ -8,9 +8,9 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -42,6 +42,8 @@ JOB = "job.json"
 """Under which name the driver shares what its run is; weights are shared under their paths in the run directory."""
 READY = 4
 """Models that a worker keeps, the least used one first to go."""
+
+_Part = TypeVar("_Part")
 
 Answer = tuple[float, list[bytes]]
 """Of a block: the seconds it took, and what its task keeps."""
@@ -136,9 +138,7 @@ def _inspection(base: _Base, plain: dict[str, Any], block: dict[str, Any], given
 def _group(base: _Base, plain: dict[str, Any], block: dict[str, Any], _: list[bytes]) -> Answer:
     """Certify a group of images of a sheet."""
     certifier = Asked(plain["certifier"], tuple(plain["radii"])).build(default_host())
-    subject = next((subject for subject in base.plan.subjects if subject.key == plain["subject"]), None)
-    if subject is None:
-        raise UsageError(base.differing())
+    subject = base.subject(plain["subject"])
     model = base.arena(subject).model
     if key_of(sheet_content(subject, base.weights[subject.key], certifier, base.plan)) != plain["key"]:
         raise UsageError(base.differing())
@@ -187,17 +187,22 @@ class _Base:
 
     def cell(self, key: str) -> Cell:
         """The driver's cell."""
-        found = next((cell for cell in self.plan.cells if cell.key == key), None)
-        if found is None:
-            raise UsageError(self.differing())
-        return found
+        return self._planned(cell for cell in self.plan.cells if cell.key == key)
+
+    def subject(self, key: str) -> Subject:
+        """The driver's model."""
+        return self._planned(subject for subject in self.plan.subjects if subject.key == key)
 
     def inspection(self, key: str) -> Inspection:
         """The driver's inspection, by the first of its keys."""
-        found = next((one for one in self._inspections if one.keys[0] == key), None)
-        if found is None:
+        return self._planned(one for one in self._inspections if one.keys[0] == key)
+
+    def _planned(self, found: Iterator[_Part]) -> _Part:
+        """The first of these parts of the plan; without one, the plan is another than the driver's."""
+        part = next(found, None)
+        if part is None:
             raise UsageError(self.differing())
-        return found
+        return part
 
     def ready(self, cell: Cell) -> Cell:
         """The cell whose attack has its surrogate; the driver has trained it, and shares its weights."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -11,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from robustkit.files import replacing
+from robustkit.files import copy_atomically
 from robustkit.params import UsageError
 from robustkit.training.history import NAME, Row, read
 
@@ -23,8 +22,7 @@ def copy_history(folder: Path, directory: Path) -> bool:
     source = folder / NAME
     if not source.is_file():
         return False
-    with replacing(directory / NAME) as part:
-        shutil.copyfile(source, part)
+    copy_atomically(source, directory / NAME)
     return True
 
 

@@ -48,9 +48,8 @@ def test_cifar_resnet20(real_data: Path, here: str) -> None:
     with np.load(real_data / "cifar10" / "test.npz") as file:
         test = ArraySplit(torch.from_numpy(file["x"]), torch.from_numpy(file["y"]).long())
     part = Subset(test, torch.arange(1000))
-    data = data_of(
-        part, "0123456789", mean=(0.1, 0.2, 0.3), std=(9.0, 9.0, 9.0)
-    )  # must not be applied to a whole model
+    # mean and std must not be applied to a whole model
+    data = data_of(part, "0123456789", mean=(0.1, 0.2, 0.3), std=(9.0, 9.0, 9.0))
     model = build_model(f"{here}:resnet20", data, host=host)
     load_checkpoint(model, real_data / "reference_models" / "cifar10_resnet20.safetensors")
     assert errors(model, data) / 1000 == pytest.approx(0.0827, abs=0.018)  # two standard errors
